@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make setup` prepares a fresh Debian 12 or 13; `make help` lists the rest.
+
+PYTHON := .venv/bin/python
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check clean
+MAKEFLAGS += --no-print-directory
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name text; do \
+		printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: ## install what is missing from Debian, and .venv (root only when something is missing)
+	@packaging/setup
+
+run: setup ## the demonstration: rules enforced on this host, below a folder of its own (root)
+	@$(PYTHON) -m sockrules.agent demo
+
+test: ## ruff, mypy, then pytest with PYTEST_ARGS (root, for the kernel tests)
+	@packaging/setup --test
+	@$(MAKE) -f $(firstword $(MAKEFILE_LIST)) check
+	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+check: setup ## ruff and mypy, no root
+	@$(PYTHON) -m ruff check .
+	@$(PYTHON) -m mypy -p sockrules.control -p sockrules.agent
+
+clean: ## remove what setup, build and tests left; Debian's packages stay
+	@rm -rf --one-file-system .venv build dist packaging/src/*.egg-info
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find agent control tests packaging -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`make run`: the agent in the foreground on a scratch root, and six requests to watch.
+
+Nothing of the host is governed: the demonstration makes a network namespace and
+a cgroup of its own, runs agent and requests inside, and removes both at the end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+from ..control.audit_log import read_documents
+from ..control.paths import Paths
+from ..control.render import audit_line
+from .enforcer import cgroup_mount, mount_bpffs
+
+RULES = """\
+# The first rule that matches decides; a server's default decides the rest.
+
+[[rule]]
+name      = "web-may-listen"
+server    = "listen"
+authority = "yes"
+when      = "local.port == 8080"
+
+[[rule]]
+name      = "nothing-else-listens"
+server    = "listen"
+authority = "no"
+when      = "any"
+
+[[rule]]
+name      = "not-from-the-lab"
+server    = "accept"
+authority = "no"
+when      = "local.port == 8080 and remote.address in 127.66.0.0/16"
+
+[[rule]]
+name      = "no-mail-from-root"
+server    = "connect"
+authority = "no"
+when      = "remote.port in {25, 465, 587} and user == root"
+"""
+
+CONFIG = """\
+[product]
+audit = "yes"      # every decision is logged, not only rejections
+
+[servers]
+listen  = "enforce"
+accept  = "enforce"
+connect = "enforce"
+
+[agent]
+cgroup = "{cgroup}"
+"""
+
+_LISTEN = "import socket,sys; s=socket.socket(); s.bind(('127.0.0.1',int(sys.argv[1]))); s.listen(); print('listening', flush=True); sys.stdin.read()"
+_CONNECT = "import socket,sys; s=socket.socket(); s.bind((sys.argv[1],0)); s.connect(('127.0.0.1',int(sys.argv[2]))); print('connected')"
+
+REQUESTS = (
+    ("listen on port 8081", (_LISTEN, "8081")),
+    ("connect to port 8080 from 127.0.0.1", (_CONNECT, "127.0.0.1", "8080")),
+    ("connect to port 8080 from 127.66.0.9", (_CONNECT, "127.66.0.9", "8080")),
+    ("connect to port 25", (_CONNECT, "127.0.0.1", "25")),
+)
+
+
+def demo() -> int:
+    """Run until SIGINT or SIGTERM; 0 when everything could be shown."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    with _scratch() as (root, cgroup):
+        paths = Paths(root)
+        paths.rules.parent.mkdir(parents=True)
+        paths.rules.write_text(RULES)
+        paths.agent_config.write_text(CONFIG.format(cgroup=cgroup))
+        print(f"The rules ({paths.rules}):\n\n{RULES}")
+        agent = subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+             sys.executable, "-m", "sockrules.agent", "run", "--root", str(root), "--detach"]
+        )  # fmt: skip
+        try:
+            _wait_for(paths.socket, agent)
+            shown = _show(paths, agent.pid, cgroup)
+            command = Path(sys.argv[0]).parent / "sockrules"
+            if not command.exists():
+                command = Path(sys.executable).parent / "sockrules"
+            print(
+                "\nThe agent goes on; in another terminal, as root:\n\n"
+                f"  {command} --root {root} status\n"
+                f"  {command} --root {root} audit --follow\n"
+                f"  {command} --root {root} test connect --user root --remote 127.0.0.1:25 --trace\n"
+                f"  nsenter --net=/proc/{agent.pid}/ns/net sh -c 'echo $$ > {cgroup}/cgroup.procs; exec sh'\n"
+                "\nCtrl-C ends it and removes everything.",
+                flush=True,
+            )
+            agent.wait()
+            return 0 if shown else 1
+        except KeyboardInterrupt:
+            return 0
+        finally:
+            agent.terminate()
+            agent.wait()
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _scratch() -> Iterator[tuple[Path, Path]]:
+    """A root and a cgroup that are gone afterwards."""
+    mount_bpffs()
+    root = Path(tempfile.mkdtemp(prefix="sockrules-demo-"))
+    cgroup = cgroup_mount() / root.name
+    cgroup.mkdir()
+    try:
+        yield root, cgroup
+    finally:
+        for _ in range(20):  # the last process may still be leaving
+            with contextlib.suppress(OSError):
+                cgroup.rmdir()
+                break
+            time.sleep(0.1)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _wait_for(socket: Path, agent: subprocess.Popen[bytes]) -> None:
+    while not socket.exists():
+        if agent.poll() is not None:
+            raise SystemExit(agent.returncode or 1)
+        time.sleep(0.05)
+
+
+def _show(paths: Paths, agent: int, cgroup: Path) -> bool:
+    """Make the requests and print what the audit says of each; whether it said something of all."""
+    print("\nSix requests, and what the audit log says of each:\n", flush=True)
+    seen, said = 0, 0
+    with _inside(agent, cgroup, (_LISTEN, "8080")) as listener:
+        assert listener.stdout
+        listener.stdout.readline()
+        for what, arguments in (("listen on port 8080", None), *REQUESTS):
+            if arguments is not None:
+                with _inside(agent, cgroup, arguments) as process:
+                    process.communicate()
+            seen, lines = _new_lines(paths, seen)
+            said += bool(lines)
+            print(f"# {what}", *lines, sep="\n", flush=True)
+    return said == len(REQUESTS) + 1
+
+
+@contextlib.contextmanager
+def _inside(agent: int, cgroup: Path, arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+    """A Python process in the agent's network namespace and in the cgroup."""
+    enter = f'echo $$ > {cgroup}/cgroup.procs && exec "$@"'
+    process = subprocess.Popen(
+        ["nsenter", f"--net=/proc/{agent}/ns/net", "sh", "-c", enter, "sh",
+         "/usr/bin/python3", "-I", "-S", "-c", *arguments],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _new_lines(paths: Paths, seen: int) -> tuple[int, list[str]]:
+    """Wait for the agent's next look into the buffers; its new lines, worded for people."""
+    deadline = time.monotonic() + 3
+    while True:
+        documents = [
+            doc for doc in read_documents(paths.audit_log) if doc["event"]["kind"] == "event"
+        ]
+        if len(documents) > seen or time.monotonic() > deadline:
+            time.sleep(0.25)  # a connection makes two lines: connect and accept
+            documents = [
+                doc for doc in read_documents(paths.audit_log) if doc["event"]["kind"] == "event"
+            ]
+            return len(documents), [f"  {audit_line(doc)}" for doc in documents[seen:]]
+        time.sleep(0.05)

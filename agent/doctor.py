@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this kernel can do, found out by loading, and what is missing for more."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ..control.model import Server
+from ..control.paths import PINS, Paths
+from .btf import BtfError, offset_macros
+from .enforcer import EnforcerError, cgroup_mount, mount_bpffs
+from .hooks import WAYS
+from .listeners import netns_cookie, netns_inum
+from .loader import Capacity, LoadError, bcc_version, load
+
+_SMALL = Capacity(steps=96, entries=1024, slots=1024, bounds=1024, rules=256, known=256)
+
+
+def examine(paths: Paths) -> dict[str, Any]:
+    """Try everything the agent needs, attach nothing, leave nothing behind."""
+    checks: list[dict[str, Any]] = []
+
+    def check(name: str, fix: str, attempt: Any) -> Any:
+        try:
+            result = attempt()
+        except (OSError, BtfError, EnforcerError, LoadError) as error:
+            checks.append({"name": name, "ok": False, "detail": str(error), "fix": fix})
+            return None
+        checks.append({"name": name, "ok": True, "detail": str(result), "fix": ""})
+        return result
+
+    check("root", "run as root", _must_be_root)
+    check("bpf file system", "mount -t bpf bpf /sys/fs/bpf", lambda: (mount_bpffs(), "/sys/fs/bpf")[1])
+    check("cgroup v2", "mount -t cgroup2 none /sys/fs/cgroup", cgroup_mount)
+    check("network namespace cookie", "Linux 5.14 or later", netns_cookie)
+    found: dict[str, int] = {}
+    check(
+        "kernel types (BTF)",
+        "a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+        lambda: f"{len(found.update(offset_macros()) or found)} offsets",
+    )
+    servers = _servers(found, checks) if all(each["ok"] for each in checks) else {}
+    return {"kernel": platform.release(), "bcc": bcc_version(), "checks": checks, "servers": servers}
+
+
+def _must_be_root() -> str:
+    if os.geteuid() != 0:
+        raise OSError("not root")
+    return "yes"
+
+
+def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str, Any]:
+    PINS.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="doctor-", dir=PINS))
+    try:
+        loaded = load(
+            _SMALL,
+            {
+                **offsets,
+                "SR_NETNS_COOKIE": f"{netns_cookie()}ULL",
+                "SR_NETNS_INUM": netns_inum(),
+                "SR_LISTENERS_PIN": f'"{place}/listeners"',
+                "SR_TOTALS_PIN": f'"{place}/totals"',
+            },
+        )
+    except LoadError as error:
+        checks.append({"name": "BCC", "ok": False, "detail": str(error), "fix": "apt install python3-bpfcc"})
+        return {}
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    checks.append({"name": "BCC", "ok": True, "detail": bcc_version(), "fix": ""})
+    servers = {}
+    for server in Server:
+        way = WAYS[server]
+        refused = {hook.name: loaded.refused[hook.name] for hook in way.hooks if hook.name in loaded.refused}
+        servers[server.word] = {
+            "hook": way.name,
+            "ok": not refused,
+            "detail": way.covers
+            if not refused
+            else "; ".join(f"{name}: {why}" for name, why in refused.items()),
+        }
+    for fd in loaded.programs.values():
+        os.close(fd)
+    loaded.close()
+    return servers

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is loaded, attached and proven on this host for one root.
+
+Rules. Everything is prepared before anything is attached: a server's first
+request is decided by the full table. Replacing programs (an agent's restart, a
+larger table) updates the links one by one, each atomically; a request never
+goes unjudged because of it. What cannot be attached is reported and costs no
+other server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..control import abi
+from ..control.model import Mode, Server
+from ..control.table import Table
+from .btf import offset_macros
+from .hooks import WAYS, Hook
+from .inodes import inodes_of
+from .kernel import Inode, Kernel, capacity_for, fits
+from .links import Links, Target
+from .listeners import Registry, netns_cookie, netns_inum
+from .loader import load
+from .prove import Proof, prove
+
+
+class EnforcerError(Exception):
+    """The host cannot be governed as configured; the text says what to do."""
+
+
+@dataclass(slots=True)
+class ServerState:
+    """How one server stands."""
+
+    mode: Mode = Mode.OFF
+    attached: bool = False
+    refused: str = ""
+    proof: Proof | None = None
+
+
+@dataclass
+class Enforcer:
+    """The kernel side of one agent.
+
+    Args:
+        pins: this root's directory on the BPF file system.
+        cgroup: the cgroup v2 that is governed, `None` for the root of the hierarchy.
+        take: gets (cpu, bytes) of every event.
+    """
+
+    pins: Path
+    cgroup: str | None
+    buffer_pages: int
+    take: Callable[[int, bytes], None]
+    servers: dict[Server, ServerState] = field(
+        default_factory=lambda: {server: ServerState() for server in Server}
+    )
+    table: Table | None = None
+    known: dict[str, Inode] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._kernel: Kernel | None = None
+        self._offsets: dict[str, int] = {}
+        self.mount = cgroup_mount()
+        self.cgroup_path = self._find_cgroup()
+        self.links = Links(self.pins / "links")
+        self.registry: Registry | None = None
+        self.lost_by_reader = 0
+
+    def _find_cgroup(self) -> Path:
+        if self.cgroup is None:
+            return self.mount
+        path = Path(self.cgroup)
+        if not path.is_relative_to(self.mount):
+            path = self.mount / self.cgroup.lstrip("/")
+        if not (path / "cgroup.procs").exists():
+            raise EnforcerError(
+                f'agent.toml: cgroup "{self.cgroup}" is not a cgroup v2 below {self.mount}'
+            )
+        return path
+
+    @property
+    def kernel(self) -> Kernel:
+        assert self._kernel is not None, "start() comes first"
+        return self._kernel
+
+    # -- starting and swapping --------------------------------------------------------
+
+    def start(self, table: Table, modes: dict[Server, Mode]) -> None:
+        """Load, fill, attach what `modes` asks for, and prove it."""
+        mount_bpffs()
+        (self.pins / "links").mkdir(parents=True, exist_ok=True)
+        self._offsets = offset_macros()
+        self.known = inodes_of((*table.programs, *table.directories))
+        self._replace_kernel(table, modes)
+        self.registry = Registry(self.kernel.map("listeners"), self.cgroup_path, self.mount)
+        if any(mode is not Mode.OFF for mode in modes.values()):
+            self.registry.reconcile()
+        self._attach(modes)
+        self._remove_old_maps()
+
+    def install(self, table: Table) -> int:
+        """Put another table in force; the generation that was in force before.
+
+        Programs are replaced by larger ones when the table needs them.
+        """
+        self.known = inodes_of((*table.programs, *table.directories))
+        before = self.kernel.generation
+        if fits(table, self.kernel.capacity):
+            self.kernel.install(table, self.known)
+            self.table = table
+        else:
+            modes = {server: state.mode for server, state in self.servers.items()}
+            old = self._kernel
+            self._replace_kernel(table, modes)
+            for hook in self.links.attached():
+                self._link(hook)
+            if self.registry:
+                self.registry.use(self.kernel.map("listeners"))
+            if old is not None:
+                old.loaded.consume()
+                old.close()
+        return before
+
+    def _replace_kernel(self, table: Table, modes: dict[Server, Mode]) -> None:
+        capacity = capacity_for(table)
+        kernel = Kernel(load(capacity, self._macros()), capacity)
+        for server, mode in modes.items():
+            kernel.set_mode(server, mode)
+        kernel.install(table, self.known)
+        kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
+        self._kernel, self.table = kernel, table
+
+    def _macros(self) -> dict[str, int | str]:
+        maps = self.pins / f"maps-{abi.digest[:8]}"
+        maps.mkdir(parents=True, exist_ok=True)
+        return {
+            **self._offsets,
+            "SR_NETNS_COOKIE": f"{netns_cookie()}ULL",
+            "SR_NETNS_INUM": netns_inum(),
+            "SR_LISTENERS_PIN": f'"{maps}/listeners"',
+            "SR_TOTALS_PIN": f'"{maps}/totals"',
+        }
+
+    def _remove_old_maps(self) -> None:
+        """Another version's maps, which nothing uses now that the programs are replaced."""
+        for directory in self.pins.glob("maps-*"):
+            if directory.name != f"maps-{abi.digest[:8]}":
+                shutil.rmtree(directory, ignore_errors=True)
+
+    def _count_lost(self, count: int) -> None:
+        self.lost_by_reader += count
+
+    # -- servers ----------------------------------------------------------------------
+
+    def set_modes(self, modes: dict[Server, Mode]) -> None:
+        """Attach, detach or change what the named servers do with their decisions."""
+        wanted = {server: state.mode for server, state in self.servers.items()} | modes
+        if self.registry and any(mode is not Mode.OFF for mode in modes.values()):
+            self.registry.reconcile()
+        self._attach(wanted)
+
+    def _attach(self, modes: dict[Server, Mode]) -> None:
+        for server, mode in modes.items():
+            self.kernel.set_mode(server, mode)
+        needed = {hook for server in Server if modes[server] is not Mode.OFF for hook in WAYS[server].hooks}
+        trouble: dict[Hook, str] = {}
+        for hook in needed:
+            try:
+                self._link(hook)
+            except OSError as error:
+                trouble[hook] = str(error)
+        for server in Server:
+            state = self.servers[server]
+            state.mode = modes[server]
+            state.refused = "; ".join(
+                f"{hook.name}: {trouble[hook]}" for hook in WAYS[server].hooks if hook in trouble
+            ) if state.mode is not Mode.OFF else ""
+            state.attached = state.mode is not Mode.OFF and not state.refused
+        for hook in self.links.attached():
+            if hook not in needed:
+                self.links.detach(hook)
+        self.prove()
+
+    def _link(self, hook: Hook) -> None:
+        if hook.name not in self.kernel.loaded.programs:
+            raise OSError(0, self.kernel.loaded.refused.get(hook.name, "not loaded"))
+        if hook.target == "cgroup":
+            place, number = self.cgroup_path, self.cgroup_path.stat().st_ino
+        else:
+            place, number = Path("/proc/self/ns/net"), netns_inum()
+        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            self.links.attach(hook, self.kernel.loaded.programs[hook.name], Target(fd, number))
+        finally:
+            os.close(fd)
+
+    def prove(self) -> None:
+        """Prove every attached server anew."""
+        attached = [server for server in Server if self.servers[server].attached]
+        proofs = prove(self.kernel, attached, self.cgroup_path)
+        for server in Server:
+            self.servers[server].proof = proofs.get(server)
+
+    # -- upkeep -----------------------------------------------------------------------
+
+    def refresh_programs(self) -> bool:
+        """Notice programs that were replaced or made; whether anything changed."""
+        if self.table is None or not (self.table.programs or self.table.directories):
+            return False
+        known = inodes_of((*self.table.programs, *self.table.directories))
+        if known == self.known:
+            return False
+        self.kernel.learn(self.table, known)
+        self.known = known
+        return True
+
+    def reopen_listeners(self) -> None:
+        """Judge again the listeners that are shut: the rules or the mode may have changed."""
+        if self.registry is None or self.table is None:
+            return
+        enforcing = self.servers[Server.LISTEN].mode is Mode.ENFORCE
+        for key, entry in self.registry.shut():
+            word = self.kernel.decide(listener_words(key, entry, self.table, self.known))
+            if not enforcing or not word & abi.C["SR_REJECT"]:
+                self.registry.reopen(key)
+
+    def detach(self) -> None:
+        """Take everything off the host: links, pins, maps."""
+        self.links.detach_all()
+        shutil.rmtree(self.pins, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.pins.parent.rmdir()
+
+    def close(self) -> None:
+        """Let go; what is pinned goes on."""
+        if self._kernel is not None:
+            self._kernel.close()
+            self._kernel = None
+
+
+def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
+    """The request that a registered listener's listen() was, as words of abi.h."""
+    owner = entry["owner"]
+    above = {(int(each["number"]), int(each["device"])) for each in owner["above"][: owner["depth"]]}
+    bits = abi.C["SR_LISTEN"] | abi.C["SR_BIT_LOCAL_KNOWN"]
+    program = int(owner["program"]["number"] != 0)
+    for path, inode in known.items():
+        if path in table.directories and (inode.number, inode.device) in above:
+            bits |= 1 << table.directories[path]
+        elif path in table.programs and (inode.number, inode.device) == (
+            int(owner["program"]["number"]),
+            int(owner["program"]["device"]),
+        ):
+            program = table.programs[path]
+    ids = int(owner["uid"]) << 32 | int(owner["gid"])
+    return [bits, int(key["port"]) << 16, ids, program << 32, int(key["hi"]), int(key["lo"]), 0, 0]
+
+
+def cgroup_mount() -> Path:
+    """Where the cgroup v2 hierarchy is mounted."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest.split()[0] == "cgroup2":
+            return Path(fields.split()[4])
+    raise EnforcerError("no cgroup v2 hierarchy is mounted; mount one at /sys/fs/cgroup")
+
+
+def mount_bpffs() -> None:
+    """Mount the BPF file system where it is missing, as systemd does at boot."""
+    place = "/sys/fs/bpf"
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    if any(line.split()[4] == place and " - bpf " in line for line in mounts):
+        return
+    done = subprocess.run(
+        ["mount", "-t", "bpf", "bpf", place], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise EnforcerError(f"cannot mount the BPF file system at {place}: {done.stderr.strip()}")

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loaded programs' maps: writing a generation, swapping, counting, asking.
+
+Rules. A generation is written while the other is in force, then one byte swaps
+them: a request sees one or the other, never both. The old one is written over
+only after everyone who may still read it is done (membarrier(2), which waits
+for an RCU grace period; the programs run inside RCU read-side sections).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..control import abi
+from ..control.model import Mode, Server
+from ..control.table import Table
+from . import libbpf
+from .loader import Capacity, Loaded
+
+_MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
+_MEMBARRIER_CMD_GLOBAL = 1
+
+_STEP_CLASSES = (96, 320, 900)
+"""Step limits that programs are compiled for; a longer walk takes longer to verify."""
+
+MOST_STEPS = _STEP_CLASSES[-1]
+
+
+class AbiMismatch(Exception):
+    """The compiler laid a struct out otherwise than Python reads it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inode:
+    """What a path names: the number and the superblock's device (major << 20 | minor)."""
+
+    number: int
+    device: int
+
+
+def capacity_for(table: Table) -> Capacity:
+    """The smallest capacity that holds a table with room to grow."""
+
+    def room(needed: int, least: int) -> int:
+        return max(least, 1 << (needed + needed // 4).bit_length())
+
+    need = table.required
+    return Capacity(
+        steps=next(steps for steps in _STEP_CLASSES if steps >= need.steps),
+        entries=room(need.entries, 4096),
+        slots=room(need.slots, 16384),
+        bounds=room(need.bounds, 4096),
+        rules=room(len(table.rules), 1024),
+        known=room(2 * (len(table.programs) + len(table.directories)), 4096),
+    )
+
+
+def fits(table: Table, capacity: Capacity) -> bool:
+    """Whether programs of this capacity can hold the table."""
+    need = table.required
+    return (
+        need.steps <= capacity.steps
+        and need.entries <= capacity.entries
+        and need.slots <= capacity.slots
+        and need.bounds <= capacity.bounds
+        and len(table.rules) <= capacity.rules
+        and 2 * (len(table.programs) + len(table.directories)) <= capacity.known
+    )
+
+
+def grace_period() -> None:
+    """Wait until no program reads what was replaced before the call."""
+    number = _MEMBARRIER.get(platform.machine())
+    if number is None:
+        raise OSError(f"membarrier(2) has no known number on {platform.machine()}")
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(number, _MEMBARRIER_CMD_GLOBAL, 0, 0) < 0:
+        raise OSError(ctypes.get_errno(), "membarrier")
+
+
+class Kernel:
+    """One set of loaded programs and their maps."""
+
+    def __init__(self, loaded: Loaded, capacity: Capacity) -> None:
+        self.loaded = loaded
+        self.capacity = capacity
+        self.generation = 0
+        self._cpus = libbpf.possible_cpus()
+        self._control = np.zeros(1, abi.dtype("sr_control"))
+        self._known: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._check_layout()
+
+    def _check_layout(self) -> None:
+        """Compare every map's value with Python's reading of abi.h, before anything is attached."""
+        for name, struct in (
+            ("control", "sr_control"),
+            ("headers", "sr_header"),
+            ("entries", "sr_entry"),
+            ("slots", "sr_slot"),
+            ("bounds", "sr_bound"),
+            ("known", "sr_known"),
+            ("totals", "sr_totals"),
+            ("hits", "sr_hits"),
+            ("listeners", "sr_listener"),
+            ("paths", "sr_path"),
+        ):
+            compiled = self.loaded.sizes[name][1]
+            if compiled != abi.sizeof(struct):
+                raise AbiMismatch(
+                    f"struct {struct} has {compiled} bytes in the kernel programs and"
+                    f" {abi.sizeof(struct)} in Python; bpf/abi.h and control/abi.py disagree"
+                )
+
+    def map(self, name: str) -> int:
+        return self.loaded.maps[name]
+
+    # -- the table --------------------------------------------------------------------
+
+    def install(self, table: Table, known: Mapping[str, Inode]) -> None:
+        """Write the table as the generation not in force, then swap.
+
+        `known` says what the table's programs and directories are on this host;
+        a path without an entry matches nothing until `learn` names it.
+        """
+        grace_period()
+        other = 1 - self.generation
+        self._write(table, other)
+        self._write_known(table, known, other)
+        self._forget_hits(other, len(table.rules))
+        self.generation = other
+        self._control["generation"] = other
+        self._put_control()
+
+    def _write(self, table: Table, generation: int) -> None:
+        capacity = self.capacity
+        for name, struct, base, data in (
+            ("entries", "sr_entry", capacity.entries, table.entries),
+            ("slots", "sr_slot", capacity.slots, table.slots),
+            ("bounds", "sr_bound", capacity.bounds, table.bounds),
+            ("headers", "sr_header", 1, table.header),
+        ):
+            libbpf.update_array(self.map(name), generation * base, data, abi.sizeof(struct))
+
+    def _write_known(self, table: Table, known: Mapping[str, Inode], generation: int) -> None:
+        keys = self._known[generation]
+        for key in keys:
+            libbpf.delete(self.map("known"), key)
+        keys.clear()
+        for key, value in _known_entries(table, known, generation).items():
+            libbpf.update(self.map("known"), key, value)
+            keys.add(key)
+
+    def learn(self, table: Table, known: Mapping[str, Inode]) -> None:
+        """Bring the programs of the generation in force up to date: a file was replaced or made."""
+        keys = self._known[self.generation]
+        wanted = _known_entries(table, known, self.generation)
+        for key, value in wanted.items():
+            libbpf.update(self.map("known"), key, value)
+        for key in keys - wanted.keys():
+            libbpf.delete(self.map("known"), key)
+        keys.clear()
+        keys.update(wanted)
+
+    # -- control ----------------------------------------------------------------------
+
+    def set_mode(self, server: Server, mode: Mode) -> None:
+        self._control["mode"][0][server] = mode
+        self._put_control()
+
+    def arm_probe(self, tgid: int, port: int) -> None:
+        """Let requests of one process, and peers of one port, count as proofs; 0, 0 to disarm."""
+        self._control["probe_tgid"] = tgid
+        self._control["probe_port"] = port
+        self._put_control()
+
+    def _put_control(self) -> None:
+        libbpf.update(self.map("control"), bytes(4), self._control.tobytes())
+
+    # -- counters ---------------------------------------------------------------------
+
+    def totals(self) -> dict[Server, dict[str, int]]:
+        """Every counter of struct sr_totals, summed over the CPUs."""
+        return {
+            server: {name: int(row[name].sum()) for name in row.dtype.names or ()}
+            for server, row in ((server, self._per_cpu("totals", "sr_totals", server)) for server in Server)
+        }
+
+    def lost_by_cpu(self) -> dict[int, int]:
+        """Events that found no room or no reader, for each CPU that lost any."""
+        rows = [self._per_cpu("totals", "sr_totals", server)["lost"] for server in Server]
+        lost = np.sum(rows, axis=0)
+        return {cpu: int(count) for cpu, count in enumerate(lost) if count}
+
+    def hits(self, rules: int, generation: int) -> list[tuple[int, int]]:
+        """(requests decided, time of the last in CLOCK_MONOTONIC ns) of a generation's rules."""
+        base = generation * self.capacity.rules
+        rows = (self._per_cpu("hits", "sr_hits", base + index) for index in range(rules))
+        return [(int(row["count"].sum()), int(row["last"].max())) for row in rows]
+
+    def _per_cpu(self, name: str, struct: str, index: int) -> np.ndarray:
+        dtype = abi.dtype(struct)
+        raw = libbpf.lookup(
+            self.map(name), index.to_bytes(4, sys.byteorder), dtype.itemsize * self._cpus
+        )
+        return np.frombuffer(raw or bytes(dtype.itemsize * self._cpus), dtype)
+
+    def _forget_hits(self, generation: int, rules: int) -> None:
+        zero = bytes(abi.sizeof("sr_hits") * self._cpus)
+        base = generation * self.capacity.rules
+        for index in range(base, base + rules):
+            libbpf.update(self.map("hits"), index.to_bytes(4, sys.byteorder), zero)
+
+    # -- the test facility ------------------------------------------------------------
+
+    def decide(self, words: Iterable[int]) -> int:
+        """The rule word that the loaded decision gives a request, by BPF_PROG_TEST_RUN."""
+        frame = np.zeros(1, abi.dtype("sr_probe"))
+        frame["word"] = list(words)
+        _, out, _ = libbpf.test_run(self.loaded.programs["probe"], frame.tobytes())
+        return int(np.frombuffer(out, frame.dtype)["rule"][0])
+
+    def time_decision(self, words: Iterable[int], repeat: int) -> int:
+        """Mean nanoseconds of one decision over `repeat` runs."""
+        frame = np.zeros(1, abi.dtype("sr_probe"))
+        frame["word"] = list(words)
+        return libbpf.test_run(self.loaded.programs["probe"], frame.tobytes(), repeat)[2]
+
+    def close(self) -> None:
+        """Let programs and maps go; links and pins keep theirs."""
+        for fd in self.loaded.programs.values():
+            os.close(fd)
+        self.loaded.programs.clear()
+        self.loaded.close()
+
+
+def _known_entries(
+    table: Table, known: Mapping[str, Inode], generation: int
+) -> dict[bytes, bytes]:
+    """Keys and values of the map `known`; paths that are one inode are joined."""
+    found: dict[bytes, np.ndarray] = {}
+    for path in (*table.programs, *table.directories):
+        inode = known.get(path)
+        if inode is None:
+            continue
+        key = np.zeros(1, abi.dtype("sr_inode"))
+        key["number"], key["device"], key["generation"] = inode.number, inode.device, generation
+        value = found.setdefault(key.tobytes(), np.zeros(1, abi.dtype("sr_known")))
+        if path in table.programs:
+            value["program"] = table.programs[path]
+        else:
+            value["directory"] |= np.uint64(1 << table.directories[path])
+    return {key: value.tobytes() for key, value in found.items()}

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libbpf, for what BCC does not offer: links, pins, batches and test runs.
+
+Every call returns or raises OSError with the kernel's errno; descriptors are
+plain integers that the caller closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from functools import cache
+
+_BATCH = 65536
+
+
+@cache
+def libbpf() -> ctypes.CDLL:
+    """The shared library, the one that libbcc loads too."""
+    return ctypes.CDLL("libbpf.so.1", use_errno=True)
+
+
+class _TestRunOpts(ctypes.Structure):
+    """struct bpf_test_run_opts, libbpf 1.1 (bpf.h); later versions only add members."""
+
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("data_in", ctypes.c_void_p),
+        ("data_out", ctypes.c_void_p),
+        ("data_size_in", ctypes.c_uint32),
+        ("data_size_out", ctypes.c_uint32),
+        ("ctx_in", ctypes.c_void_p),
+        ("ctx_out", ctypes.c_void_p),
+        ("ctx_size_in", ctypes.c_uint32),
+        ("ctx_size_out", ctypes.c_uint32),
+        ("retval", ctypes.c_uint32),
+        ("repeat", ctypes.c_int),
+        ("duration", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("cpu", ctypes.c_uint32),
+        ("batch_size", ctypes.c_uint32),
+    ]
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno() or -result
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def pin(fd: int, path: str) -> None:
+    """Make a link or map outlive this process (bpf_obj_pin)."""
+    _check(libbpf().bpf_obj_pin(fd, path.encode()), f"pin {path}")
+
+
+def get_pinned(path: str) -> int | None:
+    """The descriptor of a pinned object, `None` when nothing is pinned there."""
+    fd = libbpf().bpf_obj_get(path.encode())
+    if fd < 0 and ctypes.get_errno() == errno.ENOENT:
+        return None
+    return _check(fd, f"open {path}")
+
+
+def link_create(program_fd: int, target_fd: int, attach_type: int) -> int:
+    """Attach a program to a cgroup or network namespace by a link (Linux 5.7)."""
+    return _check(libbpf().bpf_link_create(program_fd, target_fd, attach_type, None), "attach")
+
+
+def link_update(link_fd: int, program_fd: int) -> None:
+    """Replace a link's program atomically; no request in between goes unjudged."""
+    _check(libbpf().bpf_link_update(link_fd, program_fd, None), "replace the program of a link")
+
+
+def link_detach(link_fd: int) -> None:
+    """Detach now, whoever else holds the link (Linux 5.9)."""
+    _check(libbpf().bpf_link_detach(link_fd), "detach")
+
+
+def lookup(map_fd: int, key: bytes, size: int) -> bytes | None:
+    """The value of a key, `None` when it is not in the map. `size` counts all CPUs of a per-CPU map."""
+    value = ctypes.create_string_buffer(size)
+    if libbpf().bpf_map_lookup_elem(map_fd, key, value) < 0:
+        if ctypes.get_errno() == errno.ENOENT:
+            return None
+        _check(-1, "look up")
+    return value.raw
+
+
+def update(map_fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
+    libbpf().bpf_map_update_elem.argtypes = [
+        ctypes.c_int,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_uint64,
+    ]
+    _check(libbpf().bpf_map_update_elem(map_fd, key, value, flags), "update a map")
+
+
+def delete(map_fd: int, key: bytes) -> None:
+    """Remove a key; it is no error when it is not there."""
+    if libbpf().bpf_map_delete_elem(map_fd, key) < 0 and ctypes.get_errno() != errno.ENOENT:
+        _check(-1, "delete from a map")
+
+
+def keys(map_fd: int, size: int) -> list[bytes]:
+    """All keys of a hash map, as they were seen one after the other."""
+    found: list[bytes] = []
+    key: bytes | None = None
+    following = ctypes.create_string_buffer(size)
+    while libbpf().bpf_map_get_next_key(map_fd, key, following) == 0:
+        key = following.raw
+        found.append(key)
+        if len(found) > 1 << 22:
+            break
+    return found
+
+
+def update_array(map_fd: int, first: int, values: bytes, size: int) -> None:
+    """Write consecutive elements of an array map, `size` bytes each, from index `first` on.
+
+    Uses BPF_MAP_UPDATE_BATCH (Linux 5.6), a few system calls whatever the number.
+    """
+    count = len(values) // size
+    lib = libbpf()
+    lib.bpf_map_update_batch.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.c_void_p,
+    ]
+    for start in range(0, count, _BATCH):
+        n = min(_BATCH, count - start)
+        indexes = (ctypes.c_uint32 * n)(*range(first + start, first + start + n))
+        done = ctypes.c_uint32(n)
+        chunk = values[start * size : (start + n) * size]
+        _check(
+            lib.bpf_map_update_batch(
+                map_fd, indexes, ctypes.cast(ctypes.c_char_p(chunk), ctypes.c_void_p), ctypes.byref(done), None
+            ),
+            f"write {n} elements",
+        )
+
+
+def test_run(program_fd: int, data: bytes, repeat: int = 1) -> tuple[int, bytes, int]:
+    """Run a program on a frame: (return value, frame afterwards, mean ns a run)."""
+    frame = ctypes.create_string_buffer(data, len(data))
+    out = ctypes.create_string_buffer(len(data))
+    opts = _TestRunOpts(
+        sz=ctypes.sizeof(_TestRunOpts),
+        data_in=ctypes.addressof(frame),
+        data_out=ctypes.addressof(out),
+        data_size_in=len(data),
+        data_size_out=len(data),
+        repeat=repeat,
+    )
+    _check(libbpf().bpf_prog_test_run_opts(program_fd, ctypes.byref(opts)), "test run")
+    return opts.retval, out.raw[: opts.data_size_out], opts.duration
+
+
+def possible_cpus() -> int:
+    """How many values a per-CPU map has."""
+    return _check(libbpf().libbpf_num_possible_cpus(), "count the CPUs")

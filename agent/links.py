@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Attaching: links, pinned so that they outlive the agent, updated without a gap."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import libbpf
+from .hooks import HOOKS, Hook
+
+
+class _LinkInfo(ctypes.Structure):
+    """The head of struct bpf_link_info for cgroup and netns links (Linux 5.8)."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("prog_id", ctypes.c_uint32),
+        ("pad", ctypes.c_uint32),
+        ("target", ctypes.c_uint64),
+        ("rest", ctypes.c_uint64 * 8),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a hook is attached to: an open descriptor and the kernel's number for it."""
+
+    fd: int
+    number: int
+
+
+class Links:
+    """The pinned links of one root, one file a hook below `directory`."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def _path(self, hook: Hook) -> str:
+        return str(self.directory / hook.name)
+
+    def attach(self, hook: Hook, program_fd: int, target: Target) -> None:
+        """Attach, or replace the program of the link that is already there.
+
+        A link to another target (the configuration named another cgroup) is
+        replaced only after the new one is in place.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self._path(hook)
+        old = libbpf.get_pinned(path)
+        try:
+            if old is not None and _target_of(old, hook) == target.number:
+                try:
+                    libbpf.link_update(old, program_fd)
+                    return
+                except OSError as error:
+                    if error.errno not in (errno.ENOLINK, errno.EINVAL, errno.ENODEV):
+                        raise
+            new = libbpf.link_create(program_fd, target.fd, hook.attach_type)
+            try:
+                if old is not None:
+                    _detach(old)
+                    os.unlink(path)
+                libbpf.pin(new, path)
+            finally:
+                os.close(new)
+        finally:
+            if old is not None:
+                os.close(old)
+
+    def detach(self, hook: Hook) -> bool:
+        """Detach and unpin; whether there was a link."""
+        link = libbpf.get_pinned(self._path(hook))
+        if link is None:
+            return False
+        try:
+            _detach(link)
+            os.unlink(self._path(hook))
+        finally:
+            os.close(link)
+        return True
+
+    def attached(self) -> tuple[Hook, ...]:
+        """The hooks that have a pinned link."""
+        return tuple(hook for hook in HOOKS if os.path.exists(self._path(hook)))
+
+    def detach_all(self) -> None:
+        for hook in HOOKS:
+            self.detach(hook)
+        with contextlib.suppress(OSError):
+            self.directory.rmdir()
+
+
+def _detach(link: int) -> None:
+    """Detach now; a link whose cgroup or namespace is gone is detached already."""
+    with contextlib.suppress(OSError):
+        libbpf.link_detach(link)
+
+
+def _target_of(link: int, hook: Hook) -> int | None:
+    info = _LinkInfo()
+    size = ctypes.c_uint32(ctypes.sizeof(info))
+    if libbpf.libbpf().bpf_obj_get_info_by_fd(link, ctypes.byref(info), ctypes.byref(size)) < 0:
+        return None
+    return info.target if hook.target == "cgroup" else info.target & 0xFFFFFFFF

@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compile and load the BPF programs. The only module that imports bcc.
+
+BCC rewrites map accesses in the main file alone, so the sources are joined into
+one text. It compiles against the header stubs in bpf/stubs, not against kernel
+headers. Every program is loaded by itself: one that the kernel refuses costs no
+other, and the end of the verifier's log says why.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .hooks import HOOKS, PROBE, Hook
+
+BPF_DIR = Path(__file__).parent.parent / "bpf"
+SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "probe.c")
+_LOG_SIZE = 1 << 20
+_LOG_TAIL = 6
+
+
+class LoadError(Exception):
+    """The programs cannot be compiled at all: BCC is missing or clang refuses the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Sizes that are compiled into the maps and the walk. Per generation where abi.h says so."""
+
+    steps: int
+    entries: int
+    slots: int
+    bounds: int
+    rules: int
+    known: int = 8192
+    listeners: int = 65536
+
+    def macros(self) -> dict[str, int]:
+        return {
+            "SR_STEPS": self.steps,
+            "SR_ENTRIES": self.entries,
+            "SR_SLOTS": self.slots,
+            "SR_BOUNDS": self.bounds,
+            "SR_RULES": self.rules,
+            "SR_KNOWN": self.known,
+            "SR_LISTENERS": self.listeners,
+        }
+
+
+@dataclass(slots=True)
+class Loaded:
+    """Programs and maps by name, as descriptors that live as long as this object."""
+
+    programs: dict[str, int]
+    refused: dict[str, str]
+    maps: dict[str, int]
+    sizes: dict[str, tuple[int, int]]
+    """Key and value size of each map as clang laid them out."""
+    bpf: Any = field(repr=False)
+
+    def open_events(
+        self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
+    ) -> None:
+        """Open the perf buffers, `pages` pages a CPU; `take(cpu, bytes)` gets a copy of each event.
+
+        No wake-ups: the caller comes by on a timer (`consume`).
+        """
+
+        def copy(cpu: int, data: int, size: int) -> None:
+            take(cpu, ctypes.string_at(data, size))
+
+        self.bpf[b"events"].open_perf_buffer(
+            copy, page_cnt=pages, lost_cb=lost, wakeup_events=1 << 30
+        )
+
+    def consume(self) -> None:
+        """Hand over all events that wait in the buffers."""
+        self.bpf.perf_buffer_consume()
+
+    def close(self) -> None:
+        self.bpf.cleanup()
+
+
+def source_text() -> str:
+    """All BPF sources as one text, each file once, in the order of their includes."""
+    seen: set[str] = set()
+
+    def expand(name: str) -> str:
+        if name in seen:
+            return ""
+        seen.add(name)
+        text = (BPF_DIR / name).read_text()
+        return re.sub(
+            r'^#include "(.+)"$', lambda m: expand(m.group(1)), text, flags=re.MULTILINE
+        )
+
+    return "".join(expand(name) for name in SOURCES)
+
+
+@contextmanager
+def _captured_stderr() -> Iterator[Callable[[], str]]:
+    """What C libraries print to stderr meanwhile, which BCC does where others raise."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+
+        def text() -> str:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+        try:
+            yield text
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)
+
+
+def load(
+    capacity: Capacity,
+    macros: Mapping[str, int | str],
+    hooks: tuple[Hook, ...] = (*HOOKS, PROBE),
+) -> Loaded:
+    """Compile the text and load the programs of `hooks`.
+
+    Args:
+        macros: what else the text needs: SR_OFF_*, SR_NETNS_*, SR_LISTENERS_PIN.
+
+    Raises:
+        LoadError: bcc cannot be imported or clang refuses the text.
+    """
+    os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR / "stubs")
+    try:
+        from bcc import BPF
+        from bcc.libbcc import lib
+    except ImportError as error:
+        raise LoadError(
+            f"bcc cannot be imported ({error}); install python3-bpfcc and use a virtual"
+            " environment of /usr/bin/python3 with system site packages"
+        ) from error
+
+    flags = [f"-D{name}={value}" for name, value in {**capacity.macros(), **macros}.items()]
+    with _captured_stderr() as printed:
+        try:
+            bpf = BPF(text=source_text(), cflags=[*flags, "-Wno-unused-value"])
+        except Exception as error:
+            raise LoadError(f"the BPF programs do not compile: {error}\n{printed()}") from error
+
+        def load_one(hook: Hook) -> int | str:
+            name = hook.function.encode()
+            log = ctypes.create_string_buffer(_LOG_SIZE)
+            fd: int = lib.bcc_func_load(
+                bpf.module,
+                hook.program_type,
+                name,
+                lib.bpf_function_start(bpf.module, name),
+                lib.bpf_function_size(bpf.module, name),
+                lib.bpf_module_license(bpf.module),
+                lib.bpf_module_kern_version(bpf.module),
+                0,
+                log,
+                len(log),
+                None,
+                hook.attach_type,
+            )
+            if fd >= 0:
+                return fd
+            code = ctypes.get_errno() or -fd
+            tail = log.value.decode(errors="replace").strip().splitlines()[-_LOG_TAIL:]
+            return "\n".join([os.strerror(code) if code < 4096 else "refused", *tail])
+
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            results = list(pool.map(load_one, hooks))
+
+    loaded = Loaded({}, {}, {}, {}, bpf)
+    for hook, result in zip(hooks, results, strict=True):
+        if isinstance(result, int):
+            loaded.programs[hook.name] = result
+        else:
+            loaded.refused[hook.name] = result
+    for name, table in _tables(bpf):
+        loaded.maps[name] = table.map_fd
+        loaded.sizes[name] = (
+            lib.bpf_table_key_size(bpf.module, name.encode()),
+            lib.bpf_table_leaf_size(bpf.module, name.encode()),
+        )
+    return loaded
+
+
+MAPS = (
+    "control headers entries slots bounds known totals hits listeners binds paths".split()
+)
+
+
+def _tables(bpf: Any) -> Iterator[tuple[str, Any]]:
+    for name in MAPS:
+        yield name, bpf[name.encode()]
+
+
+def bcc_version() -> str:
+    """BCC's version, or why it cannot be used."""
+    try:
+        from bcc import __version__
+    except ImportError as error:
+        return f"not usable: {error}"
+    return str(__version__)

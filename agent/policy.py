@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the text of a rule file to a table, and what was read on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..control.compile import compile_table
+from ..control.model import Product, RuleSet
+from ..control.names import Names
+from ..control.problems import Problem
+from ..control.rules_file import parse_rules
+from ..control.table import Limits, Table
+from .kernel import MOST_STEPS
+from .state import Revision, now
+
+LIMITS = Limits(steps=MOST_STEPS)
+"""What the largest programs that every supported kernel accepts can walk."""
+
+
+class Recorder:
+    """Names that remember which lists were read, and can read them from memory again."""
+
+    def __init__(self, names: Names, lists: Mapping[str, str] | None = None) -> None:
+        self._names = names
+        self._from_memory = lists
+        self.lists: dict[str, str] = {}
+
+    def uid(self, name: str) -> int | None:
+        return self._names.uid(name)
+
+    def gid(self, name: str) -> int | None:
+        return self._names.gid(name)
+
+    def user_name(self, uid: int) -> str | None:
+        return self._names.user_name(uid)
+
+    def group_name(self, gid: int) -> str | None:
+        return self._names.group_name(gid)
+
+    def read_list(self, name: str) -> str:
+        if self._from_memory is not None and name in self._from_memory:
+            text = self._from_memory[name]
+        else:
+            text = self._names.read_list(name)
+        self.lists[name] = text
+        return text
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A compiled rule file: its revision, its rules, its table, and what to warn of."""
+
+    revision: Revision
+    ruleset: RuleSet
+    table: Table
+    warnings: tuple[Problem, ...]
+
+
+def read_policy(
+    text: str,
+    *,
+    file: str,
+    user: str,
+    number: int,
+    names: Names,
+    product: Product,
+    lists: Mapping[str, str] | None = None,
+) -> Policy:
+    """Parse and compile; nothing is done with it yet.
+
+    Args:
+        number: the revision it is to have.
+        lists: texts of lists to use instead of the files.
+
+    Raises:
+        InputError: with everything that is wrong.
+    """
+    recorder = Recorder(names, lists)
+    parsed = parse_rules(text, file=file, names=recorder, product=product)
+    table = compile_table(
+        parsed.ruleset, parsed.ruleset.active(), revision=number, limits=LIMITS
+    )
+    revision = Revision(number, now(), user, file, text, recorder.lists)
+    return Policy(revision, parsed.ruleset, table, parsed.warnings)

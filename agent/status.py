@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The status document: the truth in one sentence, then everything it rests on."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..control.model import Mode, Server
+from .enforcer import ServerState
+from .hooks import WAYS
+from .listeners import netns_inum
+
+if TYPE_CHECKING:
+    from .daemon import Agent
+
+
+def report(agent: Agent) -> dict[str, Any]:
+    """What `sockrules status` shows; `enforcing` is false when less is in force than asked for."""
+    enforcer, policy = agent.enforcer, agent.policy
+    totals = enforcer.kernel.totals()
+    lost = enforcer.kernel.lost_by_cpu()
+    rules = policy.ruleset.active()
+    servers = {
+        server.word: _server(
+            server,
+            enforcer.servers[server],
+            totals[server],
+            sum(rule.server is server for rule in rules),
+        )
+        for server in Server
+    }
+    on = [state for state in enforcer.servers.values() if state.mode is not Mode.OFF]
+    proven = all(state.attached and state.proof is not None and state.proof.ok for state in on)
+    enforcing = proven and any(state.mode is Mode.ENFORCE for state in on)
+    table = policy.table
+    return {
+        "sentence": sentence(enforcer.servers, policy.revision.revision, agent.rules_error),
+        "enforcing": enforcing,
+        "agent": {
+            "pid": os.getpid(),
+            "version": __version__,
+            "started": agent.started,
+            "root": str(agent.paths.root),
+            "cgroup": str(enforcer.cgroup_path),
+            "netns": netns_inum(),
+        },
+        "ruleset": {
+            "revision": policy.revision.revision,
+            "rules": len(policy.ruleset.rules),
+            "active": len(rules),
+            "applied": policy.revision.applied,
+            "by": policy.revision.user,
+            "file": policy.revision.file,
+            "differs": agent._rules_text() != policy.revision.text,
+            "error": agent.rules_error,
+        },
+        "table": {
+            "entries": table.required.entries,
+            "tables": table.required.tables,
+            "steps": table.steps,
+            "steps_limit": enforcer.kernel.capacity.steps,
+            "bytes": table.size,
+            "generation": enforcer.kernel.generation,
+        },
+        "servers": servers,
+        "events": {
+            "received": agent.received,
+            "written": agent.log.written,
+            "lost_total": sum(lost.values()),
+            "lost": {str(cpu): count for cpu, count in lost.items()},
+            "unwritten": agent.log.unwritten,
+            "malformed": agent.malformed,
+        },
+        "problems": list(agent.problems),
+    }
+
+
+def _server(
+    server: Server, state: ServerState, totals: dict[str, int], rules: int
+) -> dict[str, Any]:
+    way, proof = WAYS[server], state.proof
+    return {
+        "mode": state.mode.word,
+        "hook": way.name if state.attached else None,
+        "covers": way.covers if state.attached else None,
+        "proof": {
+            "ok": bool(proof and proof.ok),
+            "at": proof.at.isoformat(timespec="seconds").replace("+00:00", "Z") if proof else None,
+            "why": proof.why if proof else "",
+        },
+        "rules": rules,
+        "refused": state.refused,
+        **{name: count for name, count in totals.items() if name not in ("lost", "proofs")},
+    }
+
+
+def sentence(
+    servers: dict[Server, ServerState], revision: int, rules_error: str | None
+) -> str:
+    """One sentence: what is enforced, what only simulated, what is missing."""
+    by_mode: dict[str, list[str]] = {}
+    for server in Server:
+        state = servers[server]
+        if state.mode is Mode.OFF:
+            key = "off"
+        elif not state.attached:
+            key = "NOT ATTACHED"
+        elif state.proof is None or not state.proof.ok:
+            key = "NOT PROVEN"
+        else:
+            key = {Mode.ENFORCE: "enforced", Mode.SIMULATE: "simulated"}[state.mode]
+        by_mode.setdefault(key, []).append(server.word)
+    if set(by_mode) == {"off"}:
+        text = f"nothing is enforced: all servers are off (revision {revision})"
+    else:
+        order = ("enforced", "simulated", "NOT ATTACHED", "NOT PROVEN", "off")
+        parts = [f"{', '.join(by_mode[key])} {key}" for key in order if key in by_mode]
+        text = f"{'; '.join(parts)} (revision {revision})"
+    if rules_error:
+        text += "; the rule file has errors, the last applied rules stay in force"
+    return text

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What every hook does with a request: gather, decide, count, emit, return.
+ *
+ * `owner` is who asks: NULL is the current task, otherwise a listener's owner.
+ * Uncertainty: a map that cannot be read or a walk that runs out is a rejection
+ * in enforce mode, and counted as exhausted. An event that cannot be delivered
+ * is counted as lost and changes nothing.
+ */
+#ifndef SOCKRULES_JUDGE_H
+#define SOCKRULES_JUDGE_H
+
+#include "decide.h"
+#include "owner.h"
+
+#define SR_ALLOW 0
+#define SR_DENY 1
+
+#define SR_ADD(counter) __sync_fetch_and_add(&(counter), 1)
+
+static __always_inline u64 sr_ip4(u32 network_order)
+{
+	return 0x0000ffff00000000ULL | bpf_ntohl(network_order);
+}
+
+/* Two words of an address that a context holds. Contexts are read by four bytes; clang would merge. */
+static __always_inline u64 sr_ip6_half(u32 first, u32 second)
+{
+	asm volatile("" : "+r"(first));
+	asm volatile("" : "+r"(second));
+	return (u64)bpf_ntohl(first) << 32 | bpf_ntohl(second);
+}
+
+/* The agent proves a hook by a request of its own; it is counted and let through. */
+static __always_inline int sr_is_proof(const struct sr_control *c, const u64 *w,
+				       const struct sr_owner *owner)
+{
+	if (!c->probe_tgid)
+		return 0;
+	if (owner)
+		return c->probe_port && (w[SR_W_PORTS] >> 16) == c->probe_port;
+	return (u32)(bpf_get_current_pid_tgid() >> 32) == c->probe_tgid;
+}
+
+static __always_inline u32 sr_current_netns(void)
+{
+	u64 proxy = sr_read64(bpf_get_current_task(), SR_OFF_TASK_NSPROXY);
+	u64 net = proxy ? sr_read64(proxy, SR_OFF_NSPROXY_NET) : 0;
+
+	return net ? sr_read32(net, SR_OFF_NET_INUM) : 0;
+}
+
+static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 server, u32 rule,
+				    u32 mode, u32 hook, const u64 *w, const struct sr_owner *owner,
+				    struct sr_totals *total)
+{
+	struct sr_event event = {};
+
+	event.version = SR_ABI_VERSION;
+	event.size = sizeof(event);
+	event.server = server;
+	event.mode = mode;
+	event.hook = hook;
+	event.flags = rule & 0xff;
+	event.monotonic = bpf_ktime_get_ns();
+	event.revision = h->revision;
+	event.local_hi = w[SR_W_LOCAL_HI];
+	event.local_lo = w[SR_W_LOCAL_LO];
+	event.remote_hi = w[SR_W_REMOTE_HI];
+	event.remote_lo = w[SR_W_REMOTE_LO];
+	event.local_port = w[SR_W_PORTS] >> 16;
+	event.remote_port = w[SR_W_PORTS] & 0xffff;
+	event.known = w[SR_W_BITS] & (SR_BIT_LOCAL_KNOWN | SR_BIT_REMOTE_KNOWN);
+	event.rule = rule >> SR_RULE_SHIFT;
+	event.uid = w[SR_W_IDS] >> 32;
+	event.gid = w[SR_W_IDS];
+	if (owner) {
+		event.pid = owner->pid;
+		event.netns = SR_NETNS_INUM;
+		event.program.number = owner->program.number;
+		event.program.device = owner->program.device;
+		event.program.generation = owner->program.generation;
+		__builtin_memcpy(event.comm, owner->comm, SR_COMM);
+	} else {
+		u64 file = sr_exe_file();
+
+		event.pid = bpf_get_current_pid_tgid() >> 32;
+		event.netns = sr_current_netns();
+		bpf_get_current_comm(event.comm, SR_COMM);
+		sr_program(file, &event.program);
+		sr_remember_path(file, &event.program);
+	}
+	if (events.perf_submit(ctx, &event, sizeof(event)))
+		SR_ADD(total->lost);
+}
+
+/*
+ * Judge a request whose addresses and ports are in w. Returns SR_DENY only where
+ * the server enforces.
+ */
+static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
+				    const struct sr_owner *owner)
+{
+	u32 zero = 0, row = server, generation, mode, rule, index;
+	struct sr_control *c = control.lookup(&zero);
+	struct sr_totals *total = totals.lookup(&row);
+	struct sr_header *h;
+	struct sr_hits *hit;
+
+	if (!c || !total)
+		return SR_ALLOW;
+#pragma unroll
+	for (int i = 0; i < SR_WORDS; i++)
+		w[i] ^= c->zero;
+	w[SR_W_BITS] |= server;
+	if (sr_is_proof(c, w, owner)) {
+		SR_ADD(total->proofs);
+		return SR_ALLOW;
+	}
+	mode = c->mode[server];
+	if (mode == SR_OFF)
+		return SR_ALLOW;
+	generation = *(volatile u32 *)&c->generation & 1;
+	h = headers.lookup(&generation);
+	if (!h)
+		return SR_ALLOW;
+	if (owner)
+		sr_gather_owner(h, generation, owner, w);
+	else
+		sr_gather_caller(h, generation, w);
+
+	rule = sr_decide(h, generation, w);
+
+	SR_ADD(total->decisions);
+	if (rule == SR_EXHAUSTED) {
+		SR_ADD(total->exhausted);
+		rule = SR_NO_RULE << SR_RULE_SHIFT | SR_REJECT | SR_AUDIT;
+	}
+	index = generation * SR_RULES + (rule >> SR_RULE_SHIFT);
+	hit = hits.lookup(&index);
+	if (hit && rule >> SR_RULE_SHIFT != SR_NO_RULE) {
+		SR_ADD(hit->count);
+		hit->last = bpf_ktime_get_ns();
+	}
+	if (rule & SR_REJECT) {
+		if (mode == SR_ENFORCE)
+			SR_ADD(total->rejections);
+		else
+			SR_ADD(total->simulated);
+	}
+	if (rule & (SR_REJECT | SR_AUDIT | SR_MESSAGE | SR_CAPTURE))
+		sr_emit(ctx, h, server, rule, mode, hook, w, owner, total);
+	return (rule & SR_REJECT) && mode == SR_ENFORCE ? SR_DENY : SR_ALLOW;
+}
+
+static __always_inline int sr_is_tcp(u32 type, u32 protocol)
+{
+	return type == 1 /* SOCK_STREAM */ && (protocol == 6 /* TCP */ || protocol == 262 /* MPTCP */);
+}
+
+#endif

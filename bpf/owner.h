@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Who asks: user, group and program of the current task.
+ *
+ * A program is the inode of its executable, and it lies below every directory
+ * that a climb from its dentry to the root of the mount tree passes, so neither
+ * comm nor argv, which any process can set, has a say. Offsets (SR_OFF_*) come
+ * from the running kernel's BTF. A task without an executable (a kernel thread)
+ * has program number 0, unknown.
+ *
+ * How deep a climb is stands in the map, not in a register: the verifier would
+ * follow every combination of iteration and depth.
+ *
+ * Known gap: a path of more than SR_DEPTH directories is seen from its end only.
+ */
+#ifndef SOCKRULES_OWNER_H
+#define SOCKRULES_OWNER_H
+
+#include "maps.h"
+
+static __always_inline u64 sr_read64(u64 base, u32 offset)
+{
+	u64 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
+static __always_inline u32 sr_read32(u64 base, u32 offset)
+{
+	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
+static __always_inline u64 sr_exe_file(void)
+{
+	u64 mm = sr_read64(bpf_get_current_task(), SR_OFF_TASK_MM);
+
+	return mm ? sr_read64(mm, SR_OFF_MM_EXE_FILE) : 0;
+}
+
+static __always_inline u32 sr_device(u64 inode)
+{
+	return sr_read32(sr_read64(inode, SR_OFF_INODE_SB), SR_OFF_SB_DEV);
+}
+
+/* The program of an executable file; its inode's own generation tells a reused number apart. */
+static __always_inline void sr_program(u64 file, struct sr_inode *program)
+{
+	u64 inode = file ? sr_read64(file, SR_OFF_FILE_INODE) : 0;
+
+	program->number = 0;
+	program->device = 0;
+	program->generation = 0;
+	if (!inode)
+		return;
+	program->number = sr_read64(inode, SR_OFF_INODE_INO);
+	program->device = sr_device(inode);
+	program->generation = sr_read32(inode, SR_OFF_INODE_GENERATION);
+}
+
+/* A place in the mount tree. */
+struct sr_climb {
+	u64 dentry;
+	u64 mount;
+};
+
+static __always_inline void sr_climb_from(u64 file, struct sr_climb *at)
+{
+	at->dentry = sr_read64(file, SR_OFF_FILE_DENTRY);
+	at->mount = sr_read64(file, SR_OFF_FILE_MNT) - SR_OFF_MOUNT_MNT;
+}
+
+/* If at the root of a mount, step out to where it is mounted: 1 moved, 0 not needed, -1 at the end. */
+static __always_inline int sr_leave_mount(struct sr_climb *at)
+{
+	u64 parent;
+
+	if (at->dentry != sr_read64(at->mount, SR_OFF_MOUNT_MNT + SR_OFF_VFSMOUNT_ROOT))
+		return 0;
+	parent = sr_read64(at->mount, SR_OFF_MOUNT_PARENT);
+	if (!parent || parent == at->mount)
+		return -1;
+	at->dentry = sr_read64(at->mount, SR_OFF_MOUNT_MOUNTPOINT);
+	at->mount = parent;
+	return 1;
+}
+
+/* The bits of the directories, known to the table, that lie above an open file. */
+static __always_inline u64 sr_directories_above(u64 file, u32 generation)
+{
+	struct sr_climb at;
+	u64 bits = 0;
+	u32 i;
+
+	sr_climb_from(file, &at);
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SR_DEPTH + 8; i++) {
+		struct sr_inode key = {};
+		struct sr_known *found;
+		int left = sr_leave_mount(&at);
+		u64 inode;
+
+		if (left < 0)
+			break;
+		if (left)
+			continue;
+		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
+		inode = sr_read64(at.dentry, SR_OFF_DENTRY_INODE);
+		key.number = sr_read64(inode, SR_OFF_INODE_INO);
+		key.device = sr_device(inode);
+		key.generation = generation;
+		found = known.lookup(&key);
+		if (found)
+			bits |= found->directory;
+	}
+	return bits;
+}
+
+/* Record the directories above an open file in an owner that lives in a map. */
+static __always_inline void sr_record_above(u64 file, struct sr_owner *owner)
+{
+	struct sr_climb at;
+	u32 i;
+
+	owner->depth = 0;
+	sr_climb_from(file, &at);
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SR_DEPTH + 8; i++) {
+		u32 depth = *(volatile u32 *)&owner->depth;
+		int left = sr_leave_mount(&at);
+		struct sr_inode *above;
+		u64 inode;
+
+		if (left < 0 || depth >= SR_DEPTH)
+			break;
+		if (left)
+			continue;
+		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
+		inode = sr_read64(at.dentry, SR_OFF_DENTRY_INODE);
+		above = &owner->above[depth & (SR_DEPTH - 1)];
+		above->number = sr_read64(inode, SR_OFF_INODE_INO);
+		above->device = sr_device(inode);
+		above->generation = 0;
+		owner->depth = depth + 1;
+	}
+}
+
+/* Remember where a program lies, the first time it is seen, for whoever reads the audit. */
+static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
+{
+	struct sr_climb at;
+	struct sr_path *path;
+	int zero = 0;
+	u32 i;
+
+	if (!program->number || paths.lookup(program))
+		return;
+	path = no_path.lookup(&zero);
+	if (!path)
+		return;
+	paths.update(program, path);
+	path = paths.lookup(program);
+	if (!path)
+		return;
+	sr_climb_from(file, &at);
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SR_DEPTH + 8; i++) {
+		u32 depth = *(volatile u32 *)&path->depth;
+		int left = sr_leave_mount(&at);
+
+		if (left < 0)
+			break;
+		if (left)
+			continue;
+		if (depth >= SR_DEPTH) {
+			path->truncated = 1;
+			break;
+		}
+		bpf_probe_read_kernel_str(&path->name[(depth & (SR_DEPTH - 1)) * SR_NAME], SR_NAME,
+					  (void *)sr_read64(at.dentry, SR_OFF_DENTRY_NAME));
+		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
+		path->depth = depth + 1;
+	}
+}
+
+static __always_inline u32 sr_known_program(const struct sr_inode *program, u32 generation)
+{
+	struct sr_inode key = {};
+	struct sr_known *found;
+
+	if (!program->number)
+		return 0;
+	key.number = program->number;
+	key.device = program->device;
+	key.generation = generation;
+	found = known.lookup(&key);
+	return found && found->program ? found->program : 1;
+}
+
+/* Words of the current task: SR_W_IDS, SR_W_PROGRAM and the directory bits. */
+static __always_inline void sr_gather_caller(const struct sr_header *h, u32 generation, u64 *w)
+{
+	u64 ids = bpf_get_current_uid_gid();
+
+	w[SR_W_IDS] = ids << 32 | ids >> 32;
+	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES)) {
+		u64 file = sr_exe_file();
+		struct sr_inode program;
+
+		sr_program(file, &program);
+		w[SR_W_PROGRAM] = (u64)sr_known_program(&program, generation) << 32;
+		if (file && (h->needs & SR_NEED_DIRECTORIES))
+			w[SR_W_BITS] |= sr_directories_above(file, generation);
+	}
+}
+
+/* The same words of a listener's owner. */
+static __always_inline void sr_gather_owner(const struct sr_header *h, u32 generation,
+					    const struct sr_owner *owner, u64 *w)
+{
+	u32 i;
+
+	w[SR_W_IDS] = (u64)owner->uid << 32 | owner->gid;
+	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES))
+		w[SR_W_PROGRAM] = (u64)sr_known_program(&owner->program, generation) << 32;
+	if (!(h->needs & SR_NEED_DIRECTORIES))
+		return;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SR_DEPTH; i++) {
+		struct sr_inode key = {};
+		struct sr_known *found;
+
+		if (i >= owner->depth)
+			break;
+		key.number = owner->above[i].number;
+		key.device = owner->above[i].device;
+		key.generation = generation;
+		found = known.lookup(&key);
+		if (found)
+			w[SR_W_BITS] |= found->directory;
+	}
+}
+
+#endif

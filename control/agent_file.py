@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agent.toml: the product configuration, the servers' modes, and what the agent needs to know.
+
+Everything is optional; what is left out is as shipped. An unknown key is an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .model import Mode, Product, Server
+from .problems import InputError, did_you_mean, listed
+from .toml_document import TomlDocument, shown
+
+LARGEST_BUFFER = 16384
+"""Pages of an event buffer, per CPU: 64 MiB, far more than a second of any host's events."""
+
+_MODES = {mode.word: mode for mode in Mode}
+_KEYS = {
+    "product": ("audit", "message", "capture"),
+    "servers": tuple(server.word for server in Server),
+    "agent": ("cgroup",),
+    "audit": ("max_bytes", "keep"),
+    "events": ("buffer_pages",),
+}
+
+
+def _all_off() -> dict[Server, Mode]:
+    return dict.fromkeys(Server, Mode.OFF)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentConfig:
+    """What agent.toml says.
+
+    `cgroup` is the directory of the cgroup whose processes are judged, `None`
+    the root of the hierarchy. `audit_max_bytes` is the size at which the audit
+    log is rotated, `audit_keep` how many old ones are kept. `buffer_pages` is
+    the size of the event buffer of one CPU, a power of two.
+    """
+
+    product: Product = Product()
+    modes: dict[Server, Mode] = field(default_factory=_all_off)
+    cgroup: str | None = None
+    audit_max_bytes: int = 64 * 1024 * 1024
+    audit_keep: int = 8
+    buffer_pages: int = 64
+
+
+def parse_agent_config(text: str, *, file: str) -> AgentConfig:
+    """The configuration in a text. Raises InputError with every error, in the file's order."""
+    document = TomlDocument(text, file)
+    document.unknown_keys(document.data, (), _KEYS)
+    tables = {}
+    for name, keys in _KEYS.items():
+        tables[name] = document.table(document.data, (), name)
+        document.unknown_keys(tables[name], (name,), keys)
+    shipped = AgentConfig()
+    config = AgentConfig(
+        product=_product(document, tables["product"]),
+        modes={server: _mode(document, tables["servers"], server) for server in Server},
+        cgroup=_cgroup(document, tables["agent"]),
+        audit_max_bytes=_number(
+            document, tables, ("audit", "max_bytes"), shipped.audit_max_bytes, (1024, 1 << 50)
+        ),
+        audit_keep=_number(document, tables, ("audit", "keep"), shipped.audit_keep, (0, 10_000)),
+        buffer_pages=_buffer_pages(document, tables, shipped.buffer_pages),
+    )
+    if errors := document.errors():
+        raise InputError(errors)
+    return config
+
+
+def _product(document: TomlDocument, table: dict[str, object]) -> Product:
+    why = "nothing stands behind the product configuration"
+    flags = (
+        document.yes_no(("product", key), table.get(key, "no"), why) for key in _KEYS["product"]
+    )
+    return Product(*(bool(flag) for flag in flags))
+
+
+def _mode(document: TomlDocument, table: dict[str, object], server: Server) -> Mode:
+    word = table.get(server.word, Mode.OFF.word)
+    mode = _MODES.get(word) if isinstance(word, str) else None
+    if mode is None:
+        near = did_you_mean(word, _MODES) if isinstance(word, str) else ""
+        words = listed((f'"{known}"' for known in _MODES), "or")
+        message = f"the mode of {server.word} is {shown(word)}"
+        document.wrong_value(("servers", server.word), message, near or f"use {words}")
+        return Mode.OFF
+    return mode
+
+
+def _cgroup(document: TomlDocument, table: dict[str, object]) -> str | None:
+    path = table.get("cgroup")
+    if path is None:
+        return None
+    if not isinstance(path, str) or not path.startswith("/"):
+        hint = 'use an absolute path, as in "/sys/fs/cgroup/system.slice"'
+        document.wrong_value(("agent", "cgroup"), f"cgroup is {shown(path)}", hint)
+        return None
+    return path
+
+
+def _number(
+    document: TomlDocument,
+    tables: dict[str, dict[str, object]],
+    path: tuple[str, str],
+    shipped: int,
+    limits: tuple[int, int],
+) -> int:
+    table, key = path
+    value = tables[table].get(key, shipped)
+    first, last = limits
+    if isinstance(value, bool) or not isinstance(value, int):
+        document.wrong_value(path, f"{key} is {shown(value)}", f"use a number {first}-{last}")
+        return shipped
+    if not first <= value <= last:
+        document.wrong_value(path, f"{key} {value} is out of range", f"use {first}-{last}")
+        return shipped
+    return value
+
+
+def _buffer_pages(
+    document: TomlDocument, tables: dict[str, dict[str, object]], shipped: int
+) -> int:
+    path = ("events", "buffer_pages")
+    pages = _number(document, tables, path, shipped, (1, LARGEST_BUFFER))
+    if pages & (pages - 1):
+        below = 1 << (pages.bit_length() - 1)
+        message = f"buffer_pages {pages} is not a power of two"
+        document.wrong_value(path, message, f"use {below} or {2 * below}")
+    return pages

@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cube as boxes: products of intervals in the words of abi.h.
+
+Theory. A field's set is either a membership bit, found by the interval search,
+or spelled out as intervals; a cube becomes the product of what is spelled out.
+An interval of 128-bit addresses becomes at most three products of a high-half
+and a low-half interval: the rest of the first high half, the whole ones
+between, and the beginning of the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+
+from . import abi
+from .cubes import FIELDS, Cube, Part
+from .model import Field
+from .sets import DOMAINS, ValueSet, explicit, intersect, width
+
+FULL = (1 << 64) - 1
+
+BITS_OF: dict[Field, int] = {
+    Field.LOCAL_ADDRESS: abi.C["SR_BIT_LOCAL_KNOWN"],
+    Field.REMOTE_ADDRESS: abi.C["SR_BIT_REMOTE_KNOWN"],
+}
+SERVER_BITS = 3
+
+Bits = dict[tuple[Field, tuple[tuple[int, int], ...]], int]
+"""Which mask in SR_W_BITS says that a field's value lies in these ranges."""
+
+
+class Piece(NamedTuple):
+    """One interval of one field: a condition on SR_W_BITS, and members of sr_entry."""
+
+    mask: int
+    value: int
+    members: tuple[int, ...]
+
+
+FREE_PIECES: dict[Field, Piece] = {
+    name: Piece(0, 0, (0, FULL, 0, FULL) if name in BITS_OF else (0, DOMAINS[name].last))
+    for name in FIELDS
+}
+
+_COLUMNS: tuple[str, ...] = (
+    "local_port_lo",
+    "local_port_hi",
+    "remote_port_lo",
+    "remote_port_hi",
+    "uid_lo",
+    "uid_hi",
+    "gid_lo",
+    "gid_hi",
+    "program_lo",
+    "program_hi",
+    "local_hi",
+    "local_hi_span",
+    "local_lo",
+    "local_lo_span",
+    "remote_hi",
+    "remote_hi_span",
+    "remote_lo",
+    "remote_lo_span",
+)
+"""The members of sr_entry that the pieces fill, in the order of `FIELDS`."""
+
+Row = tuple[int, ...]
+"""bits_mask, bits_value, rule word, then `_COLUMNS`."""
+
+
+def pieces(name: Field, values: ValueSet) -> list[Piece]:
+    """A set spelled out as intervals of one field."""
+    ranges = explicit(values, DOMAINS[name])
+    known = BITS_OF.get(name)
+    if known is None:
+        return [Piece(0, 0, one) for one in ranges]
+    found: list[Piece] = []
+    for first, last in ranges:
+        if first < 0:
+            found.append(Piece(known, 0, FREE_PIECES[name].members))
+        found.extend(Piece(known, known, halves) for halves in split(max(first, 0), last))
+    return found
+
+
+def split(first: int, last: int) -> list[tuple[int, int, int, int]]:
+    """Addresses first..last as boxes (hi, hi span, lo, lo span); none if last < first."""
+    if last < first:
+        return []
+    hi, lo = first >> 64, first & FULL
+    hi_last, lo_last = last >> 64, last & FULL
+    if hi == hi_last:
+        return [(hi, 0, lo, lo_last - lo)]
+    found = []
+    if lo:
+        found.append((hi, 0, lo, FULL - lo))
+        hi += 1
+    tail = lo_last != FULL
+    if hi <= hi_last - tail:
+        found.append((hi, hi_last - tail - hi, 0, FULL))
+    if tail:
+        found.append((hi_last, 0, 0, lo_last))
+    return found
+
+
+def spelled_out(name: Field, part: Part, bits: Bits) -> ValueSet | None:
+    """What is left of a part besides its membership bits; None when nothing is."""
+    rest: ValueSet | None = None
+    for values in part:
+        if (name, values.ranges) not in bits:
+            rest = values if rest is None else intersect(rest, values)
+    return rest
+
+
+def count(cube: Cube, bits: Bits) -> int:
+    """About how many boxes the cube becomes, an address range counting as one.
+
+    Sets that are yet to be intersected count in full: no work is done here.
+    """
+    total = 1
+    for name, part in zip(FIELDS, cube.parts, strict=True):
+        if part:
+            rest = sum(
+                width(values, DOMAINS[name]) for values in part if (name, values.ranges) not in bits
+            )
+            total *= max(1, rest)
+    return total
+
+
+def rows(cube: Cube, server: int, word: int, bits: Bits) -> Iterator[Row]:
+    """The cube's boxes; `word` is the rule word. Directories start at SR_FIRST_SET_BIT."""
+    shift = abi.C["SR_FIRST_SET_BIT"]
+    mask = SERVER_BITS | (cube.within | cube.without) << shift
+    value = server | cube.within << shift
+    choices: list[list[Piece]] = []
+    for name, part in zip(FIELDS, cube.parts, strict=True):
+        if not part:
+            choices.append([FREE_PIECES[name]])
+            continue
+        for values in part:
+            bit = bits.get((name, values.ranges), 0)
+            mask |= bit
+            value |= bit if values.inside else 0
+        rest = spelled_out(name, part, bits)
+        choices.append([FREE_PIECES[name]] if rest is None else pieces(name, rest))
+    for lport, rport, uid, gid, program, local, remote in product(*choices):
+        yield (
+            mask | local.mask | remote.mask,
+            value | local.value | remote.value,
+            word,
+            *lport.members,
+            *rport.members,
+            *uid.members,
+            *gid.members,
+            *program.members,
+            *local.members,
+            *remote.members,
+        )
+
+
+def entries_of(boxes: list[Row]) -> np.ndarray:
+    """The rows as an array of `sr_entry`, in the same order."""
+    entry = abi.dtype("sr_entry")
+    names = ("bits_mask", "bits_value", "rule", *_COLUMNS)
+    table = np.zeros(len(boxes), entry)
+    rows_dtype = np.dtype([(name, entry[name]) for name in names])
+    packed = np.array(boxes, rows_dtype)
+    for name in names:
+        table[name] = packed[name]
+    table["service_hi"] = DOMAINS[Field.USER].last
+    return table

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules to a table: condition -> cubes -> boxes -> tuples -> bytes.
+
+Rules. The table decides every request as the linear reference does, or there is
+no table: what does not fit the limits is a `CompileError` that names the rules
+that cost most. Time and memory are bounded for any input. The same rules give
+the same bytes.
+
+Theory. Each stage only bounds the next: `cubes` caps a rule's cubes and the
+work for them, `regions` takes long sets out of the product, `boxes` are counted
+before they are made, `tuples` finds places for them, and the steps of the worst
+walk are added up from the buckets that were really built.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+from . import abi
+from .boxes import Bits, Row, count, entries_of, rows
+from .cubes import FREE, Budget, Cube, TooComplex
+from .layout import header_of, slots_of
+from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
+from .normal import Vocabulary, cubes_of
+from .prune import distinct, reachable
+from .regions import MOST_BOUNDS, ROOM, WORTH, build, choose_bits
+from .table import Capacity, CompileError, Limits, Table
+from .tuples import Tuple, choose
+
+_WORK = 4_000_000  # cubes looked at in one compilation: some ten seconds
+_RULE_WORK = 200_000  # and for one rule
+_FEW_STEPS = 64  # with more in the worst case, dead boxes are looked for
+_NAMED = 5  # rules named by an error
+
+
+def compile_table(
+    ruleset: RuleSet,
+    rules: tuple[Rule, ...],
+    *,
+    revision: int = 0,
+    limits: Limits | None = None,
+) -> Table:
+    """Compile `rules` (first match decides) and the set's three defaults.
+
+    Raises `CompileError` when the rules do not fit the limits.
+    """
+    with _uncollected():
+        return _compile(ruleset, rules, revision, limits or Limits())
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Cyclic garbage collection paused: it would pass over millions of young tuples, none
+    of them in a cycle, and take half of the time of a large compilation."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _compile(ruleset: RuleSet, rules: tuple[Rule, ...], revision: int, limits: Limits) -> Table:
+    vocabulary = Vocabulary()
+    cubes = _cubes(rules, vocabulary, limits)
+    if len(vocabulary.directories) > ROOM:
+        raise CompileError(
+            f"{len(vocabulary.directories)} directories are named in all, {ROOM} can be",
+            "name their common parent, or the programs themselves",
+            _dearest(
+                rules,
+                [cube.within.bit_count() + cube.without.bit_count() for _, cube in cubes],
+                cubes,
+            ),
+        )
+    everything: tuple[Rule | DefaultRule, ...] = (
+        *rules,
+        *(ruleset.defaults[server] for server in Server),
+    )
+    words = [_word(ruleset, index, rule) for index, rule in enumerate(everything)]
+    bits = _bits(rules, cubes, len(vocabulary.directories), limits)
+    entries = distinct(_entries(rules, cubes, words, bits, limits))
+    regions, bounds = build(bits)
+    _check_regions(rules, cubes, bits, regions, bounds, limits)
+    tuples = choose(entries, limits.tables)
+    if _steps(tuples) > _FEW_STEPS:
+        rest = reachable(entries, tuples)
+        if len(rest) < len(entries):
+            entries, tuples = rest, choose(rest, limits.tables)
+    if _steps(tuples) > limits.steps:
+        tuples = choose(entries, limits.tables, tight=True)
+    steps = _steps(tuples)
+    if steps > limits.steps:
+        raise _too_many_steps(rules, entries, tuples, steps, limits)
+    slots = sum(one.slots for one in tuples)
+    if slots > limits.slots:
+        raise CompileError(f"{slots} slots are needed, {limits.slots} fit", "use fewer rules", ())
+    needs = (abi.C["SR_NEED_PROGRAM"] if vocabulary.programs or vocabulary.directories else 0) | (
+        abi.C["SR_NEED_DIRECTORIES"] if vocabulary.directories else 0
+    )
+    header = header_of(revision, needs, words[-3:], len(rules), regions, tuples)
+    order = [one.boxes for one in tuples]
+    placed = entries[np.concatenate(order)] if order else entries
+    first = abi.C["SR_FIRST_SET_BIT"]
+    return Table(
+        revision=revision,
+        header=header.tobytes(),
+        entries=placed.tobytes(),
+        slots=slots_of(tuples).tobytes(),
+        bounds=bounds.tobytes(),
+        programs=dict(vocabulary.programs),
+        directories={path: first + bit for path, bit in vocabulary.directories.items()},
+        rules=everything,
+        steps=steps,
+        needs=needs,
+        ruleset=ruleset,
+        required=Capacity(len(entries), slots, len(bounds), steps, len(tuples)),
+        limits=limits,
+    )
+
+
+def _word(ruleset: RuleSet, index: int, rule: Rule | DefaultRule) -> int:
+    verdict = verdict_of(ruleset, rule)
+    return (
+        index << abi.C["SR_RULE_SHIFT"]
+        | (0 if verdict.authority else abi.C["SR_REJECT"])
+        | (abi.C["SR_AUDIT"] if verdict.audit else 0)
+        | (abi.C["SR_MESSAGE"] if verdict.message else 0)
+        | (abi.C["SR_CAPTURE"] if verdict.capture else 0)
+    )
+
+
+def _cubes(rules: Sequence[Rule], words: Vocabulary, limits: Limits) -> list[tuple[int, Cube]]:
+    """Every rule's cubes, in order; what stands behind an `any` of its server is left out."""
+    found: list[tuple[int, Cube]] = []
+    closed: set[Server] = set()
+    tangled: list[Rule] = []
+    left = _WORK
+    for index, rule in enumerate(rules):
+        if rule.server in closed:
+            continue
+        budget = Budget(limits.boxes_per_rule, _RULE_WORK)
+        try:
+            cubes = cubes_of(rule.when, words, budget)
+        except TooComplex:
+            tangled.append(rule)
+            cubes = []
+        if cubes == [FREE]:
+            closed.add(rule.server)
+        found.extend((index, cube) for cube in cubes)
+        left -= _RULE_WORK - budget.work
+        if left < 0 or len(tangled) == _NAMED or len(found) > limits.entries:
+            break
+    if tangled:
+        raise CompileError(
+            f"the condition needs more than {limits.boxes_per_rule} combinations",
+            "split the rule in several, or name each field once, with `in {...}`",
+            tuple(tangled),
+        )
+    if left < 0 or len(found) > limits.entries:
+        raise CompileError(
+            f"the conditions together need more than {limits.entries} combinations",
+            "name each field once in these, with `in {...}`; they cost most",
+            _dearest(rules, [1] * len(found), found),
+        )
+    return found
+
+
+def _bits(
+    rules: Sequence[Rule], cubes: list[tuple[int, Cube]], directories: int, limits: Limits
+) -> Bits:
+    only = [cube for _, cube in cubes]
+    for worth in (WORTH, WORTH // 16):
+        bits = choose_bits(only, directories, most_boxes=limits.boxes_per_rule, worth=worth)
+        counts = [count(cube, bits) for cube in only]
+        if sum(counts) <= limits.entries:
+            break
+    per_rule: dict[int, int] = {}
+    for (index, _), boxes in zip(cubes, counts, strict=True):
+        per_rule[index] = per_rule.get(index, 0) + boxes
+    hint = "shorten their sets"
+    if directories + len(bits) >= ROOM:
+        hint += (
+            f", or let several rules share one @list: "
+            f"all {ROOM} places for directories and long sets are taken"
+        )
+    if any(boxes > limits.boxes_per_rule for boxes in per_rule.values()):
+        worst = sorted(per_rule, key=lambda index: (-per_rule[index], index))[:_NAMED]
+        raise CompileError(
+            f"more than {limits.boxes_per_rule} boxes are needed",
+            hint,
+            tuple(rules[index] for index in worst if per_rule[index] > limits.boxes_per_rule),
+        )
+    if sum(counts) > limits.entries:
+        raise CompileError(
+            f"the rules need {sum(counts)} boxes, {limits.entries} fit; these cost most",
+            hint,
+            _dearest(rules, counts, cubes),
+        )
+    return bits
+
+
+def _dearest(
+    rules: Sequence[Rule], costs: Sequence[int], cubes: list[tuple[int, Cube]]
+) -> tuple[Rule, ...]:
+    total: dict[int, int] = {}
+    for (index, _), cost in zip(cubes, costs, strict=True):
+        total[index] = total.get(index, 0) + cost
+    worst = sorted(total, key=lambda index: (-total[index], index))[:_NAMED]
+    return tuple(rules[index] for index in worst)
+
+
+def _entries(
+    rules: Sequence[Rule],
+    cubes: list[tuple[int, Cube]],
+    words: list[int],
+    bits: Bits,
+    limits: Limits,
+) -> np.ndarray:
+    boxes: list[Row] = []
+    counts: list[int] = []
+    for index, cube in cubes:
+        before = len(boxes)
+        boxes.extend(rows(cube, int(rules[index].server), words[index], bits))
+        counts.append(len(boxes) - before)
+        if len(boxes) > 2 * limits.entries:
+            break
+    if len(boxes) > limits.entries:
+        raise CompileError(
+            f"the rules need more than {limits.entries} boxes; these cost most",
+            "shorten their sets, or let several rules share one @list",
+            _dearest(rules, counts, cubes[: len(counts)]),
+        )
+    return entries_of(boxes)
+
+
+def _check_regions(
+    rules: Sequence[Rule],
+    cubes: list[tuple[int, Cube]],
+    bits: Bits,
+    regions: np.ndarray,
+    bounds: np.ndarray,
+    limits: Limits,
+) -> None:
+    most = int(regions["count"].max())
+    if most <= MOST_BOUNDS and len(bounds) <= limits.bounds:
+        return
+    costs = [sum(len(values.ranges) for part in cube.parts for values in part) for _, cube in cubes]
+    raise CompileError(
+        f"the long sets have {most} bounds in one field and {len(bounds)} in all, "
+        f"{MOST_BOUNDS} and {limits.bounds} fit; these cost most",
+        "join neighbouring prefixes, or drop lists",
+        _dearest(rules, costs, cubes),
+    )
+
+
+def _steps(tuples: list[Tuple]) -> int:
+    """Iterations of sr_decide's loop in the worst case: every table opened, every bucket
+    the largest that a request of the server can find, no match, and the one that returns."""
+    return 1 + max(sum(1 + one.worst[server] for one in tuples) for server in range(len(Server)))
+
+
+def _too_many_steps(
+    rules: Sequence[Rule],
+    entries: np.ndarray,
+    tuples: list[Tuple],
+    steps: int,
+    limits: Limits,
+) -> CompileError:
+    heavy = max(tuples, key=lambda one: max(one.worst))
+    starts = heavy.ends - heavy.sizes
+    at = int(np.argmax(heavy.sizes))
+    bucket = entries[heavy.boxes[int(starts[at]) : int(heavy.ends[at])]]
+    found, times = np.unique(bucket["rule"] >> abi.C["SR_RULE_SHIFT"], return_counts=True)
+    worst = [int(found[i]) for i in np.argsort(-times, kind="stable")[:_NAMED]]
+    return CompileError(
+        f"a request could take {steps} steps, {limits.steps} are allowed: "
+        f"{len(bucket)} boxes of {len(found)} rules cannot be told apart by any exact field",
+        "name a port, user, program or address in these rules, or put those with `not` in a list",
+        tuple(rules[index] for index in worst),
+    )

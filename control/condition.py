@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a parsed condition is, and when it holds: the reference for compiler and kernel.
+
+Rules. A condition is a tree of And, Or and Not over comparisons, or Any. A
+comparison asks whether a field's value lies in a set of members and is, with
+`negated`, the opposite of that. Logic has two values: on an unknown field the
+positive question is false and so its negation true, which is all that
+"unknown matches no positive comparison and every negated one" says.
+
+Operators are folded into members when a condition is parsed: `port < 1024` is
+the member range 1-1023, `!=` and `not in` are `==` and `in` negated, a prefix
+is a range of addresses, a name is its number, a list is the ranges of its lines.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+
+from .model import Field, Request
+
+Range = tuple[int, int]
+"""First and last value, both included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Any:
+    """`any`: every request, whatever is unknown about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One question about one field.
+
+    `ranges` (ascending, disjoint, not adjacent) hold the members of a numeric
+    field: ports 1-65535, addresses as 128-bit integers, users and groups
+    0-4294967294. `paths` hold the members of `program`: absolute paths, a
+    trailing `/` meaning everything below. `text` is the source as written.
+    """
+
+    field: Field
+    ranges: tuple[Range, ...] = ()
+    paths: tuple[str, ...] = ()
+    negated: bool = False
+    text: str = ""
+    _starts: tuple[int, ...] = dataclass_field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_starts", tuple(first for first, _ in self.ranges))
+
+    def holds(self, request: Request) -> bool:
+        return self._contains(value_of(request, self.field)) is not self.negated
+
+    def _contains(self, value: int | str | None) -> bool:
+        if value is None:
+            return False
+        if isinstance(value, str):
+            return any(path_matches(path, value) for path in self.paths)
+        at = bisect_right(self._starts, value) - 1
+        return at >= 0 and value <= self.ranges[at][1]
+
+
+@dataclass(frozen=True, slots=True)
+class And:
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Or:
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Not:
+    part: Condition
+
+
+Condition = Any | Comparison | And | Or | Not
+
+
+def holds(condition: Condition, request: Request) -> bool:
+    """Whether the condition holds for the request."""
+    match condition:
+        case Any():
+            return True
+        case Comparison():
+            return condition.holds(request)
+        case And(parts):
+            return all(holds(part, request) for part in parts)
+        case Or(parts):
+            return any(holds(part, request) for part in parts)
+        case Not(part):
+            return not holds(part, request)
+
+
+def value_of(request: Request, which: Field) -> int | str | None:
+    """The request's value of a field, `None` when it is unknown."""
+    value: int | str | None = getattr(request, which.value.replace(".", "_"))
+    return value
+
+
+def path_matches(pattern: str, path: str) -> bool:
+    """Whether an executable's path is the pattern, or lies below one that ends in `/`."""
+    return path.startswith(pattern) if pattern.endswith("/") else path == pattern
+
+
+def merge_ranges(ranges: list[Range]) -> tuple[Range, ...]:
+    """The same members as ascending, disjoint ranges, neighbours joined."""
+    merged: list[Range] = []
+    for first, last in sorted(ranges):
+        if merged and first <= merged[-1][1] + 1:
+            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+        else:
+            merged.append((first, last))
+    return tuple(merged)

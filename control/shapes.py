@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shapes of boxes: how long a prefix each field shares, and their hash under a mask.
+
+A shape is seven prefix lengths: local and remote port (of 16 bits), uid, gid
+and program (of 32), local and remote address (of 128).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import abi
+
+U64 = npt.NDArray[np.uint64]
+Indices = npt.NDArray[np.int64]
+Lengths = tuple[int, ...]
+
+_PORT = (0, 6, 8, 10, 12, 14, 16)
+_ID = (0, 16, 22, 26, 32)
+_ADDRESS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 96, 104, 108, 112, 116, 120, 124, 128)
+_FEW = (0, 32, 48, 64, 96, 104, 112, 120, 128)
+_FEWEST = (0, 64, 104, 112, 120, 128)
+GRIDS = (
+    (_PORT, _PORT, _ID, _ID, (0, 32), _ADDRESS, _ADDRESS),
+    ((0, 8, 12, 16), (0, 8, 12, 16), (0, 22, 32), (0, 22, 32), (0, 32), _FEW, _FEW),
+    ((0, 16), (0, 16), (0, 32), (0, 32), (0, 32), _FEWEST, _FEWEST),
+)
+"""Lengths are rounded down to a grid: the first with few enough shapes, or the last."""
+
+_MANY = 250
+_SERVER = 3
+ODD = tuple(abi.C[f"SR_ODD_{word}"] for word in range(abi.C["SR_WORDS"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The boxes, in rule order, that have one shape."""
+
+    lengths: Lengths
+    boxes: Indices
+
+
+class Boxes:
+    """What hashing needs of all entries: eight words each, and seven prefix lengths."""
+
+    def __init__(self, entries: np.ndarray) -> None:
+        e: Any = entries
+        self.rules: Indices = (e["rule"] >> abi.C["SR_RULE_SHIFT"]).astype(np.int64)
+        wide = {name: e[name].astype(np.uint64) for name in e.dtype.names}
+        self.words: list[U64] = [
+            wide["bits_value"] & wide["bits_mask"],
+            wide["local_port_lo"] << np.uint64(16) | wide["remote_port_lo"],
+            wide["uid_lo"] << np.uint64(32) | wide["gid_lo"],
+            wide["program_lo"] << np.uint64(32) | wide["service_lo"],
+            *(wide[name] for name in ("local_hi", "local_lo", "remote_hi", "remote_lo")),
+        ]
+        ports, ids = (("local_port", 16), ("remote_port", 16)), (("uid", 32), ("gid", 32))
+        columns = [
+            common_prefix(wide[f"{name}_lo"], wide[f"{name}_hi"], size)
+            for name, size in (*ports, *ids, ("program", 32))
+        ]
+        for side in ("local", "remote"):
+            hi, span = wide[f"{side}_hi"], wide[f"{side}_hi_span"]
+            lo, lo_span = wide[f"{side}_lo"], wide[f"{side}_lo_span"]
+            inside = common_prefix(lo, lo + lo_span, 64)
+            columns.append(np.where(span == 0, 64 + inside, common_prefix(hi, hi + span, 64)))
+        self.lengths = np.stack(columns, axis=1)
+
+    def hashes(self, boxes: Indices, lengths: Lengths) -> U64:
+        """The tuple hash of some boxes under a shape's mask, before the shift."""
+        total = np.zeros(len(boxes), np.uint64)
+        for word, keep, odd in zip(self.words, masks_of(lengths), ODD, strict=True):
+            if keep:
+                total += (word[boxes] & np.uint64(keep)) * np.uint64(odd)
+        return total
+
+    def groups(self) -> list[Group]:
+        """The boxes by shape, on the finest grid that keeps the shapes few."""
+        for grid in GRIDS:
+            code = np.zeros(len(self.rules), np.int64)
+            for place, steps in enumerate(grid):
+                rank = np.searchsorted(steps, np.arange(129), side="right") - 1
+                code = code * len(steps) + rank[self.lengths[:, place]]
+            shapes, where = np.unique(code, return_inverse=True)
+            if len(shapes) <= _MANY:
+                break
+        order = np.argsort(where, kind="stable").astype(np.int64)
+        ends = np.cumsum(np.bincount(where, minlength=len(shapes)))
+        parts = np.split(order, ends[:-1])
+        return [
+            Group(_decode(int(shape), grid), part)
+            for shape, part in zip(shapes, parts, strict=True)
+        ]
+
+
+def _decode(shape: int, grid: tuple[tuple[int, ...], ...]) -> Lengths:
+    lengths = []
+    for steps in reversed(grid):
+        shape, rank = divmod(shape, len(steps))
+        lengths.append(steps[rank])
+    return tuple(reversed(lengths))
+
+
+def common_prefix(lo: U64, hi: U64, width: int) -> Indices:
+    """The length of the prefix that lo and hi, numbers of `width` bits, share."""
+    differ = lo ^ hi
+    upper, lower = differ >> np.uint64(32), differ & np.uint64(0xFFFFFFFF)
+    high = np.frexp(upper.astype(np.float64))[1].astype(np.int64)
+    low = np.frexp(lower.astype(np.float64))[1].astype(np.int64)
+    return width - np.where(high > 0, 32 + high, low)
+
+
+def masks_of(lengths: Lengths) -> tuple[int, ...]:
+    """The mask of each request word that keeps this much of each field, and the server."""
+    lport, rport, uid, gid, program, local, remote = lengths
+    return (
+        _SERVER,
+        _top(lport, 16) << 16 | _top(rport, 16),
+        _top(uid, 32) << 32 | _top(gid, 32),
+        _top(program, 32) << 32,
+        _top(min(local, 64), 64),
+        _top(max(local - 64, 0), 64),
+        _top(min(remote, 64), 64),
+        _top(max(remote - 64, 0), 64),
+    )
+
+
+def _top(length: int, width: int) -> int:
+    return ((1 << length) - 1) << (width - length)

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A rules.toml cut into the blocks that an edit may take out, put elsewhere, or change.
+
+Rules. The blocks' texts, one after the other, are the file, byte for byte. A
+block of a rule holds what belongs to it: the comment lines directly above its
+header, its keys, and the comment lines directly below them that are not
+directly above the next header. Blank lines and
+comments that stand alone (headings of a section, say) are gaps: they stay where
+they are when a rule moves. Everything else is a block that is never touched.
+
+Theory. tree-sitter gives the place of every header, comment and key, which
+tomlkit does not, and tomlkit counts a comment above a header as part of the
+table before it.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+
+import tree_sitter_toml
+from tree_sitter import Language, Node, Parser
+
+_HEADERS = frozenset({"table", "table_array_element"})
+_KEYS = frozenset({"bare_key", "quoted_key", "dotted_key"})
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of the file. `kind` is `rule`, `gap` or `other`; `name` is a rule's, if it has one."""
+
+    kind: str
+    text: str
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A key and its value in a text: offsets of the value, of the `=`, and of the whole lines."""
+
+    key: str
+    value: tuple[int, int]
+    equals: int
+    lines: tuple[int, int]
+
+
+def cut(text: str) -> list[Block]:
+    """The blocks of a file. Raises ValueError when it is not TOML, or in an unusual form of it."""
+    tables = tomllib.loads(text).get("rule", [])
+    names = [_name(table) for table in tables] if isinstance(tables, list) else []
+    lines = text.encode("utf-8").splitlines(keepends=True)
+    root = _parsed(text)
+    comments = _comment_lines(root)
+    headers = {node.start_point[0] for node in root.children if node.type in _HEADERS}
+    blocks: list[Block] = []
+    done = 0
+    for node in root.children:
+        if node.type == "comment" or node.start_point[0] < done:
+            continue
+        start, end = node.start_point[0], _last_line(node) + 1
+        while start - 1 in comments and start > done:
+            start -= 1
+        below = end
+        while below in comments:
+            below += 1
+        if below not in headers:
+            end = below
+        if done < start:
+            blocks.append(_block("gap", lines[done:start]))
+        is_rule = node.type == "table_array_element" and _header(node) == "rule"
+        name = names.pop(0) if is_rule and names else None
+        blocks.append(_block("rule" if is_rule else "other", lines[start:end], name))
+        done = end
+    if done < len(lines):
+        blocks.append(_block("gap", lines[done:]))
+    if sum(block.kind == "rule" for block in blocks) != len(tables):
+        raise ValueError("rules are edited only where each has a [[rule]] header of its own")
+    return blocks
+
+
+def pairs(text: str) -> list[Pair]:
+    """The keys of a rule's block, as characters of its text."""
+    source = text.encode("utf-8")
+    found = []
+    for table in _parsed(text).children:
+        for node in table.children if table.type in _HEADERS else ():
+            if node.type == "pair":
+                found.append(_pair(source, node))
+    return found
+
+
+def _pair(source: bytes, node: Node) -> Pair:
+    key, equals, value = node.children[:3]
+
+    def characters(offset: int) -> int:
+        return len(source[:offset].decode("utf-8"))
+
+    line_start = source.rfind(b"\n", 0, node.start_byte) + 1
+    newline = source.find(b"\n", value.end_byte)
+    line_end = len(source) if newline < 0 else newline + 1
+    word = source[key.start_byte : key.end_byte].decode("utf-8").strip("\"'")
+    return Pair(
+        word,
+        (characters(value.start_byte), characters(value.end_byte)),
+        characters(equals.start_byte),
+        (characters(line_start), characters(line_end)),
+    )
+
+
+def _parsed(text: str) -> Node:
+    return Parser(Language(tree_sitter_toml.language())).parse(text.encode("utf-8")).root_node
+
+
+def _comment_lines(root: Node) -> set[int]:
+    """Lines that hold nothing but a comment. A `#` inside a text is none."""
+    found = set()
+    for node in (root, *(child for child in root.children if child.type in _HEADERS)):
+        lines_of_others = {
+            line
+            for child in node.children
+            if child.type != "comment"
+            for line in (child.start_point[0], child.end_point[0])
+        }
+        found |= {
+            child.start_point[0]
+            for child in node.children
+            if child.type == "comment" and child.start_point[0] not in lines_of_others
+        }
+    return found
+
+
+def _last_line(node: Node) -> int:
+    """The last line of a table that is not a comment below it, or blank."""
+    if node.type not in _HEADERS:
+        return node.end_point[0]
+    return max(child.end_point[0] for child in node.children if child.type != "comment")
+
+
+def _header(node: Node) -> str:
+    key = next((child for child in node.children if child.type in _KEYS), None)
+    return key.text.decode("utf-8").strip("\"'") if key is not None and key.text else ""
+
+
+def _name(table: object) -> str | None:
+    name = table.get("name") if isinstance(table, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _block(kind: str, lines: list[bytes], name: str | None = None) -> Block:
+    return Block(kind, b"".join(lines).decode("utf-8"), name)

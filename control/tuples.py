@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tuple masks to hash under, and which boxes go where.
+
+Rules. A box is put under a mask no longer than its own prefixes: then every
+request that it matches agrees with it under the mask and hashes to its slot.
+So the choice made here costs or saves time and can never change a verdict.
+
+Theory. This is a facility location problem. Boxes of one shape stay together.
+Opening a table is a step for every request; a group under a mask costs what
+it adds to the bucket that a request finds, requests being drawn from the rules.
+Begin with the empty mask alone (a list walked from its start), open the mask
+that saves most, again and again, until none saves the step that it costs or
+there are enough; then close those that later ones made needless.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from .shapes import ODD, Boxes, Group, Indices, Lengths, masks_of
+
+_CANDIDATES = 300
+_COMMON = 24  # the most frequent shapes, from which further candidates are derived
+_SAMPLE = 1 << 15  # boxes looked at to judge a mask, about
+_FEW = 64  # of every group so many at least
+_EMPTY: Lengths = (0,) * 7
+_NEVER = 1e18
+_OPEN = 1.0  # what opening a table costs, in entries checked
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple:
+    """One table. `boxes` stand in slot order, rules ascending in each; `ends` is where
+    each slot's run ends; `worst` the largest bucket a request of each server can find."""
+
+    mask: tuple[int, ...]
+    shift: int
+    first: int
+    boxes: Indices
+    ends: Indices
+    worst: tuple[int, int, int]
+
+    @property
+    def slots(self) -> int:
+        return 1 << (64 - self.shift)
+
+    @property
+    def sizes(self) -> Indices:
+        """The size of each slot's bucket."""
+        return np.diff(self.ends, prepend=0)
+
+
+def choose(entries: np.ndarray, tables: int, *, tight: bool = False) -> list[Tuple]:
+    """Put every entry into one of at most `tables` tuples, ordered by their first rule.
+
+    `tight` weighs only the largest bucket of a table, not the usual one.
+    """
+    if not len(entries):
+        return []
+    boxes = Boxes(entries)
+    groups = boxes.groups()
+    masks = _candidates(groups)
+    prices = _prices(boxes, groups, masks, tight)
+    home = _locate(prices, tables)
+    built = []
+    for mask in sorted(set(home)):
+        members = [group for group, where in zip(groups, home, strict=True) if where == mask]
+        # Nothing is lost by the longest mask that the members share.
+        lengths = tuple(min(sizes) for sizes in zip(*(g.lengths for g in members), strict=True))
+        together = np.sort(np.concatenate([group.boxes for group in members]))
+        built.append(_tuple(boxes, together, lengths, tight))
+    return sorted(built, key=lambda one: (one.first, one.mask))
+
+
+def _candidates(groups: list[Group]) -> list[Lengths]:
+    """The empty mask, what the frequent shapes share, and all shapes, while there is room."""
+    common = sorted(groups, key=lambda group: -len(group.boxes))
+    shapes = [group.lengths for group in common]
+    found = dict.fromkeys([_EMPTY, *shapes[: _CANDIDATES // 2]])
+    for a, b in combinations(shapes[:_COMMON], 2):
+        found[tuple(map(min, a, b))] = None
+    for shape in shapes[:_COMMON]:
+        for place in range(len(shape)):
+            found[(*shape[:place], 0, *shape[place + 1 :])] = None
+            found[tuple(size if at == place else 0 for at, size in enumerate(shape))] = None
+    found.update(dict.fromkeys(shapes))
+    return list(found)[:_CANDIDATES]
+
+
+def _prices(
+    boxes: Boxes, groups: list[Group], masks: list[Lengths], tight: bool
+) -> npt.NDArray[np.float64]:
+    """What each group (row) costs under each mask (column); `_NEVER` where it cannot lie.
+
+    The price is the number of its boxes that a request from the corner of any
+    box finds, on average; if `tight`, that any request can find. Prices add up.
+    """
+    share = max(_FEW, _SAMPLE // len(groups))
+    thin = [-(-len(group.boxes) // share) for group in groups]
+    picked = [group.boxes[::step] for group, step in zip(groups, thin, strict=True)]
+    sample = np.concatenate(picked)
+    sizes = [len(part) for part in picked]
+    owner = np.repeat(np.arange(len(groups)), sizes)
+    weight = np.repeat([len(g.boxes) / size for g, size in zip(groups, sizes, strict=True)], sizes)
+    shapes = np.array([group.lengths for group in groups])
+    width = _width(len(sample))
+    prices = np.full((len(groups), len(masks)), _NEVER)
+    for column, mask in enumerate(masks):
+        fits = (shapes >= np.array(mask)).all(axis=1)
+        slot = (boxes.hashes(sample, mask) >> np.uint64(64 - width)).astype(np.int64)
+        if tight:
+            keys, counts = np.unique(owner << width | slot, return_counts=True)
+            price = np.zeros(len(groups))
+            np.maximum.at(price, keys >> width, 1 + (counts - 1.0) * np.array(thin)[keys >> width])
+        else:
+            found = np.bincount(slot, weight)[slot] - weight + 1
+            price = np.bincount(owner, found * weight, len(groups)) / weight.sum()
+        prices[fits, column] = price[fits]
+    return prices
+
+
+def _locate(prices: npt.NDArray[np.float64], tables: int) -> list[int]:
+    """The mask (column) for each group (row), of at most `tables` different ones."""
+    opened = [0]
+    best = prices[:, 0]
+    while len(opened) < tables:
+        gains = np.maximum(best[:, None] - prices, 0).sum(axis=0)
+        gains[opened] = 0
+        column = int(np.argmax(gains))
+        if gains[column] <= _OPEN:
+            break
+        opened.append(column)
+        best = np.minimum(best, prices[:, column])
+    while True:
+        home = np.array(opened)[np.argmin(prices[:, opened], axis=1)]
+        opened = sorted(set(home.tolist()))
+        if len(opened) == 1:
+            return [int(column) for column in home]
+        losses = []
+        for column in opened:
+            own = prices[home == column]
+            others = own[:, [other for other in opened if other != column]]
+            losses.append((float((others.min(axis=1) - own[:, column]).sum()), column))
+        if min(losses)[0] >= _OPEN:
+            return [int(column) for column in home]
+        opened.remove(min(losses)[1])
+
+
+def _width(count: int) -> int:
+    """Bits of a slot number for so many boxes: at most half full, and never fewer than 4."""
+    return max(4, (2 * count - 1).bit_length())
+
+
+def _tuple(boxes: Boxes, members: Indices, lengths: Lengths, tight: bool) -> Tuple:
+    hashes = boxes.hashes(members, lengths)
+    narrow = _width(len(members))
+    widths = range(narrow, min(32, narrow + (3 if tight else 1)) + 1)
+    largest, width = min((_largest(hashes, width), width) for width in widths)
+    if not tight and _largest(hashes, narrow) <= largest + 1:
+        width = narrow  # a smaller table is a better use of the cache than a step saved
+    slot = (hashes >> np.uint64(64 - width)).astype(np.int64)
+    counts = np.bincount(slot, minlength=1 << width)
+    largest = int(counts.max())
+    worst = (largest, largest, largest)
+    if lengths == _EMPTY:  # then the server alone says which slot a request finds
+        found = [int(counts[(server * ODD[0] % (1 << 64)) >> (64 - width)]) for server in range(3)]
+        worst = (found[0], found[1], found[2])
+    return Tuple(
+        mask=masks_of(lengths),
+        shift=64 - width,
+        first=int(boxes.rules[members].min()),
+        boxes=members[np.argsort(slot, kind="stable")],
+        ends=np.cumsum(counts),
+        worst=worst,
+    )
+
+
+def _largest(hashes: npt.NDArray[np.uint64], width: int) -> int:
+    return int(np.bincount((hashes >> np.uint64(64 - width)).astype(np.int64)).max())

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What real programs do with sockets, one action a run: prints `ok` or the error's name.
+
+    client.py connect KIND ADDRESS PORT [SOURCE [SOURCE_PORT]]
+    client.py listen KIND ADDRESS PORT      (holds until stdin closes; prints the port)
+"""
+
+import errno
+import os
+import select
+import socket
+import sys
+
+MPTCP = 262
+FASTOPEN_CONNECT = 30  # TCP_FASTOPEN_CONNECT, tcp(7)
+V6ONLY_OFF = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+
+
+def make(kind, address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if kind.startswith("udp"):
+        return socket.socket(family, socket.SOCK_DGRAM)
+    made = socket.socket(family, socket.SOCK_STREAM, MPTCP if kind.startswith("mptcp") else 0)
+    made.settimeout(5)
+    return made
+
+
+def connect(kind, address, port, source=None, source_port="0"):
+    client = make(kind, address)
+    if source:
+        client.bind((source, int(source_port)))
+    peer = (address, int(port))
+    if kind == "nonblocking":
+        client.setblocking(False)
+        result = client.connect_ex(peer)
+        if result == errno.EINPROGRESS:
+            select.select([], [client], [], 5)
+            result = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if result:
+            raise OSError(result, os.strerror(result))
+    elif kind == "fastopen-sendto":
+        client.sendto(b"hello", socket.MSG_FASTOPEN, peer)
+    elif kind == "fastopen-connect":
+        client.setsockopt(socket.IPPROTO_TCP, FASTOPEN_CONNECT, 1)
+        client.connect(peer)
+        client.send(b"hello")
+    elif kind == "udp":
+        client.connect(peer)
+        client.send(b"hello")
+    elif kind == "many":  # as many connections as the address's port allows in a second or so
+        client.close()
+        for _ in range(300):
+            one = socket.socket()
+            one.settimeout(5)
+            one.connect_ex(peer)
+            one.close()
+    else:
+        client.connect(peer)
+
+
+def listen(kind, address, port):
+    listener = make(kind, address)
+    if kind in ("dual", "dual-unbound"):
+        listener.setsockopt(*V6ONLY_OFF)
+    if "unbound" not in kind:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, int(port)))
+    if not kind.startswith("udp"):
+        listener.listen(128)
+    print(listener.getsockname()[1], flush=True)
+    while True:
+        ready, _, _ = select.select([listener, sys.stdin], [], [])
+        if sys.stdin in ready:
+            return
+        if kind.startswith("udp"):
+            listener.recv(100)
+        else:
+            listener.accept()[0].close()
+
+
+def main():
+    action, *arguments = sys.argv[1:]
+    try:
+        {"connect": connect, "listen": listen}[action](*arguments)
+    except OSError as error:
+        print(errno.errorcode.get(error.errno, "timeout" if "timed out" in str(error) else str(error)), flush=True)
+        return
+    if action == "connect":
+        print("ok", flush=True)
+
+
+main()

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel tests: the real kernel, real sockets, real programs, in sandboxes of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .sandbox import Sandbox, sweep
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_leftovers() -> Iterator[None]:
+    sweep()
+    yield
+    sweep()
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox with a running agent, all servers off, shared by a module's tests."""
+    box = Sandbox(tmp_path_factory.mktemp("root"))
+    box.open()
+    try:
+        box.start()
+        yield box
+    finally:
+        box.close()
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Sandbox]:
+    """A sandbox without an agent, for one test that starts and ends agents itself."""
+    box = Sandbox(tmp_path)
+    box.open()
+    try:
+        yield box
+    finally:
+        box.close()
