@@ -12,7 +12,7 @@ from ..control.paths import Paths
 from ..control.problems import InputError
 from .btf import BtfError
 from .daemon import AgentRunning, run
-from .demo import demo
+
 from .doctor import examine
 from .enforcer import EnforcerError
 from .kernel import AbiMismatch
@@ -41,6 +41,8 @@ def main() -> int:
         elif chosen.command == "doctor":
             print(json.dumps(examine(paths)))
         else:
+            from .demo import demo
+
             return demo()
     except InputError as error:
         for problem in error.problems:

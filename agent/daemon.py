@@ -17,6 +17,7 @@ import socket
 import sys
 import time
 from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
@@ -49,6 +50,9 @@ _REJECT = abi.C["SR_REJECT"]
 _EXHAUSTED = 0xFFFFFFFF
 
 
+Answer = Callable[..., Awaitable[dict[str, Any]]]
+
+
 class AgentRunning(Exception):
     """Another agent runs on the same root."""
 
@@ -61,6 +65,7 @@ class Agent:
         self.host = socket.gethostname()
         self.started = now()
         self.problems: list[str] = []
+        self.sinks: list[Callable[[Event], None]] = []
         self.rules_error: str | None = None
         self.events: deque[bytes] = deque()
         self.received = 0
@@ -74,6 +79,15 @@ class Agent:
         self._detach = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
         self.names = SystemNames(paths.lists)
+        self.questions: dict[str, Answer] = {
+            "status": self._status,
+            "check": self._check,
+            "decide": self._decide,
+            "hits": self._hits,
+            "stop": self._stop_command,
+        }
+        self.changes: dict[str, Answer] = {"apply": self._apply, "activate": self._activate}
+        """Carried out one after the other, with the name of who asked as `user`."""
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
@@ -89,7 +103,7 @@ class Agent:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
-            self._load()
+            await self._in_worker(self._load)
             server = ControlServer(self.paths.socket, self.handle)
             await server.start()
             self._say("agent-started", f"agent started: {self._sentence()}")
@@ -137,7 +151,7 @@ class Agent:
         self._remember_rules()
         self.enforcer.start(self.policy.table, dict(self.config.modes))
         self._lost_reported = 0
-        self._programs = ProgramPaths(
+        self.programs = ProgramPaths(
             lambda: self.enforcer.kernel.map("paths"),
             lambda: self.enforcer.registry.programs if self.enforcer.registry else {},
         )
@@ -220,6 +234,8 @@ class Agent:
             except EventError:
                 self.malformed += 1
                 continue
+            for sink in self.sinks:
+                sink(event)
             if event.flags & (_AUDIT | _REJECT):
                 documents += self.folder.take(event)
         documents += self.folder.expire(time.monotonic_ns())
@@ -234,7 +250,7 @@ class Agent:
             host=self.host,
             rule=name,
             sequence=sequence,
-            program=self._programs.path_of(event.program),
+            program=self.programs.path_of(event.program),
             names=self.names,
             offset=self._offset,
             count=count,
@@ -314,21 +330,13 @@ class Agent:
 
     async def handle(self, command: str, arguments: dict[str, Any], user: str) -> dict[str, Any]:
         """Carry out one request of the control socket."""
-        handlers = {
-            "status": self._status,
-            "check": self._check,
-            "apply": self._apply,
-            "activate": self._activate,
-            "decide": self._decide,
-            "hits": self._hits,
-            "stop": self._stop_command,
-        }
-        if command not in handlers:
-            raise ValueError(f"no such command; there are {', '.join(handlers)}")
-        if command in ("apply", "activate"):
+        if command in self.changes:
             async with self._changing:
-                return await handlers[command](user=user, **arguments)
-        return await handlers[command](**arguments)
+                return await self.changes[command](user=user, **arguments)
+        if command not in self.questions:
+            known = ", ".join(sorted({*self.questions, *self.changes}))
+            raise ValueError(f"no such command; there are {known}")
+        return await self.questions[command](**arguments)
 
     async def _status(self) -> dict[str, Any]:
         return status.report(self)

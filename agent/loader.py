@@ -190,9 +190,11 @@ def load(
             loaded.refused[hook.name] = result
     for name, table in _tables(bpf):
         loaded.maps[name] = table.map_fd
+        # the binding declares no argument types for these two
+        module, label = ctypes.c_void_p(bpf.module), ctypes.c_char_p(name.encode())
         loaded.sizes[name] = (
-            lib.bpf_table_key_size(bpf.module, name.encode()),
-            lib.bpf_table_leaf_size(bpf.module, name.encode()),
+            lib.bpf_table_key_size(module, label),
+            lib.bpf_table_leaf_size(module, label),
         )
     return loaded
 

@@ -62,7 +62,7 @@
 /* limits of one generation; the compiler proves them before anything is loaded */
 #define SR_MAX_TABLES 32
 #define SR_MAX_REGIONS 6
-#define SR_MAX_SEARCH 20
+#define SR_MAX_SEARCH 21
 #define SR_NO_RULE 0xffffff
 
 /* fields that have a region of bounds to search */

@@ -7,36 +7,41 @@ Whether the new text makes sense is for parse_agent_config to say.
 from __future__ import annotations
 
 import tomlkit
-from tomlkit.container import OutOfOrderTableProxy
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import InlineTable, Table
 
 from .model import Mode, Server
 from .rules_edit import EditError
+from .toml_blocks import Block, cut
+from .toml_keys import newline_of, with_key
+
+_SERVERS = tuple(server.word for server in Server)
 
 
 def set_mode(text: str, server: Server, mode: Mode) -> str:
     """Set what a server is to do when the agent starts: `[servers]`, key `listen`, say."""
-    return set_key(text, "servers", server.word, mode.word)
-
-
-def set_key(text: str, table: str, key: str, value: str | int) -> str:
-    """Set a key of a table, which is made at the end of the file if there is none."""
     try:
-        document = tomlkit.parse(text)
-    except TOMLKitError as error:
+        blocks = cut(text)
+        data = tomlkit.parse(text)
+    except (ValueError, TOMLKitError) as error:
         raise EditError(f"the file cannot be edited as it is: {error}") from None
-    if table not in document:
-        if text and not text.endswith("\n"):
-            text += "\n"
-        apart = "\n" if text.strip() and not text.endswith("\n\n") else ""
-        added = tomlkit.table()
-        added[key] = value
-        return text + apart + tomlkit.dumps({table: added})
-    inside = document[table]
-    if not isinstance(inside, Table | InlineTable | OutOfOrderTableProxy):
-        raise EditError(f"the file cannot be edited as it is: {table} is not a table")
-    if inside.get(key) == value:
-        return text
-    inside[key] = value
-    return tomlkit.dumps(document)
+    for at, block in enumerate(blocks):
+        if block.kind == "table" and block.name == "servers":
+            changed = with_key(block.text, server.word, mode.word, _SERVERS, newline_of(text))
+            blocks[at] = Block("table", changed, "servers")
+            return "".join(block.text for block in blocks)
+    if "servers" in data:
+        return _set_inside(data, server, mode)
+    newline = newline_of(text)
+    head = text if not text or text.endswith("\n") else text + newline
+    apart = newline if head.strip() and not head.endswith(newline * 2) else ""
+    return f'{head}{apart}[servers]{newline}{server.word} = "{mode.word}"{newline}'
+
+
+def _set_inside(data: tomlkit.TOMLDocument, server: Server, mode: Mode) -> str:
+    """`servers` as an inline table, or as dotted keys."""
+    servers = data["servers"]
+    try:
+        servers[server.word] = mode.word
+    except (TypeError, TOMLKitError):
+        raise EditError("the file cannot be edited as it is: servers is not a table") from None
+    return tomlkit.dumps(data)

@@ -69,8 +69,7 @@ class Client:
                 return self._receive(connection, until)
         except TimeoutError:
             raise AgentUnreachable(
-                f"the agent at {self._path} did not answer `{command}`"
-                f" within {self._patience:g} s",
+                f"the agent at {self._path} did not answer `{command}` within {self._patience:g} s",
                 "it may be busy or stuck; look at its own output or journal",
             ) from None
         except FrameError as error:

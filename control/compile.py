@@ -164,7 +164,7 @@ def _cubes(rules: Sequence[Rule], words: Vocabulary, limits: Limits) -> list[tup
         )
     if left < 0 or len(found) > limits.entries:
         raise CompileError(
-            f"the conditions together need more than {limits.entries} combinations",
+            "the conditions together combine too much to be compiled",
             "name each field once in these, with `in {...}`; they cost most",
             _dearest(rules, [1] * len(found), found),
         )

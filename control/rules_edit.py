@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 
-import tomlkit
-
 from .problems import did_you_mean
 from .rules_file import sequence_step
-from .toml_blocks import Block, Pair, cut, pairs
+from .toml_blocks import Block, cut
+from .toml_keys import newline_of, pairs, quoted, with_key
 
 ORDER = (
     "name",
@@ -62,12 +61,12 @@ def add(text: str, keys: Mapping[str, str], place: Place = LAST) -> str:
     """Add a rule with these keys, which hold a `name`."""
     blocks = _cut(text)
     name = keys["name"]
-    if any(block.name == name for block in blocks):
+    if any(block.kind == "rule" and block.name == name for block in blocks):
         raise EditError(f"a rule is named {name} already; names are unique")
     written = {key: keys[key] for key in ORDER if key in keys}
     width = max(map(len, written))
-    lines = [f"{key:<{width}} = {_quoted(value)}" for key, value in written.items()]
-    newline = _newline(text)
+    lines = [f"{key:<{width}} = {quoted(value)}" for key, value in written.items()]
+    newline = newline_of(text)
     new = Block("rule", newline.join(["[[rule]]", *lines, ""]), name)
     position = _position(blocks, place, None)
     return _joined(_insert(blocks, new, position, newline, _are_apart(blocks)), newline)
@@ -76,7 +75,7 @@ def add(text: str, keys: Mapping[str, str], place: Place = LAST) -> str:
 def remove(text: str, name: str) -> str:
     """Take a rule out, with the comments that belong to it."""
     blocks = _cut(text)
-    return _joined(_without(blocks, _find(blocks, name)), _newline(text))
+    return _joined(_without(blocks, _find(blocks, name)), newline_of(text))
 
 
 def move(text: str, name: str, place: Place) -> str:
@@ -88,7 +87,7 @@ def move(text: str, name: str, place: Place) -> str:
     position = _position(blocks, place, name)
     if position == _rule_indexes(blocks).index(at):
         return text
-    newline, apart = _newline(text), _are_apart(blocks)
+    newline, apart = newline_of(text), _are_apart(blocks)
     return _joined(_insert(_without(blocks, at), blocks[at], position, newline, apart), newline)
 
 
@@ -98,9 +97,9 @@ def set_keys(text: str, name: str, keys: Mapping[str, str]) -> str:
     at = _find(blocks, name)
     block = blocks[at].text
     for key, value in keys.items():
-        block = _with_key(block, key, value, _newline(text))
+        block = with_key(block, key, value, ORDER, newline_of(text))
     blocks[at] = Block("rule", block, name)
-    return _joined(blocks, _newline(text))
+    return _joined(blocks, newline_of(text))
 
 
 def enable(text: str, name: str) -> str:
@@ -135,7 +134,7 @@ def _find(blocks: list[Block], name: str) -> int:
         return found[0]
     if found:
         raise EditError(f"{len(found)} rules are named {name}; give them names of their own first")
-    names = [block.name for block in blocks if block.name is not None]
+    names = [block.name for block in blocks if block.kind == "rule" and block.name is not None]
     if name.startswith("default-"):
         hint = f"default rules are edited in the file, in [{name.replace('-', '.', 1)}]"
     else:
@@ -186,7 +185,7 @@ def _insert(
     before, after = blocks[:at], blocks[at:]
     if not before or _ends_blank(before[-1]):
         blank = []
-    if after and after[0].kind == "other":
+    if after and after[0].kind in ("table", "other"):
         after = [Block("gap", newline), *after]
     return [*before, *blank, block, *after]
 
@@ -208,51 +207,11 @@ def _without(blocks: list[Block], at: int) -> list[Block]:
 
 
 def _ends_blank(block: Block) -> bool:
-    return block.kind == "gap" and not block.text.splitlines()[-1].strip()
+    return block.kind == "gap" and not block.text.removesuffix("\n").rpartition("\n")[2].strip()
 
 
 def _is_blank(block: Block) -> bool:
     return block.kind == "gap" and not block.text.strip()
-
-
-def _with_key(block: str, key: str, value: str, newline: str) -> str:
-    present = pairs(block)
-    for pair in present:
-        if pair.key == key:
-            first, last = pair.value
-            old = block[first:last]
-            new = _quoted(value)
-            if old in ("true", "false") and value in ("yes", "no"):
-                new = "true" if value == "yes" else "false"
-            return block[:first] + new + block[last:]
-    before = [pair for pair in present if _order(pair.key) < _order(key)]
-    at = before[-1].lines[1] if before else present[0].lines[0]
-    head = block[:at] if block[:at].endswith("\n") else block[:at] + newline
-    return f"{head}{_aligned(present, key)}= {_quoted(value)}{newline}{block[at:]}"
-
-
-def _order(key: str) -> int:
-    return ORDER.index(key) if key in ORDER else len(ORDER)
-
-
-def _aligned(present: list[Pair], key: str) -> str:
-    """The key, and blanks up to the column in which the other keys have their `=`."""
-    columns = {pair.equals - pair.lines[0] for pair in present}
-    width = max(columns) if len(columns) == 1 else 0
-    return f"{key:<{width}}" if width > len(key) else f"{key} "
-
-
-def _quoted(value: str) -> str:
-    """A value as TOML, in single quotes where that saves escapes."""
-    if value.isprintable() and ('"' in value or "\\" in value) and "'" not in value:
-        return f"'{value}'"
-    return str(tomlkit.string(value).as_string())
-
-
-def _newline(text: str) -> str:
-    """The line end of the file, as its first line has it."""
-    first, newline, _ = text.partition("\n")
-    return "\r\n" if newline and first.endswith("\r") else "\n"
 
 
 def _joined(blocks: list[Block], newline: str) -> str:

@@ -21,27 +21,20 @@ from dataclasses import dataclass
 import tree_sitter_toml
 from tree_sitter import Language, Node, Parser
 
-_HEADERS = frozenset({"table", "table_array_element"})
+HEADERS = frozenset({"table", "table_array_element"})
 _KEYS = frozenset({"bare_key", "quoted_key", "dotted_key"})
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of the file. `kind` is `rule`, `gap` or `other`; `name` is a rule's, if it has one."""
+    """A piece of the file. `kind` is `rule`, `table`, `gap` or `other`.
+
+    `name` is a rule's name, if it has one, or the header of a table.
+    """
 
     kind: str
     text: str
     name: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A key and its value in a text: offsets of the value, of the `=`, and of the whole lines."""
-
-    key: str
-    value: tuple[int, int]
-    equals: int
-    lines: tuple[int, int]
 
 
 def cut(text: str) -> list[Block]:
@@ -49,9 +42,9 @@ def cut(text: str) -> list[Block]:
     tables = tomllib.loads(text).get("rule", [])
     names = [_name(table) for table in tables] if isinstance(tables, list) else []
     lines = text.encode("utf-8").splitlines(keepends=True)
-    root = _parsed(text)
+    root = parsed(text)
     comments = _comment_lines(root)
-    headers = {node.start_point[0] for node in root.children if node.type in _HEADERS}
+    headers = {node.start_point[0] for node in root.children if node.type in HEADERS}
     blocks: list[Block] = []
     done = 0
     for node in root.children:
@@ -68,8 +61,12 @@ def cut(text: str) -> list[Block]:
         if done < start:
             blocks.append(_block("gap", lines[done:start]))
         is_rule = node.type == "table_array_element" and _header(node) == "rule"
-        name = names.pop(0) if is_rule and names else None
-        blocks.append(_block("rule" if is_rule else "other", lines[start:end], name))
+        if is_rule:
+            blocks.append(_block("rule", lines[start:end], names.pop(0) if names else None))
+        elif node.type == "table":
+            blocks.append(_block("table", lines[start:end], _header(node)))
+        else:
+            blocks.append(_block("other", lines[start:end]))
         done = end
     if done < len(lines):
         blocks.append(_block("gap", lines[done:]))
@@ -78,43 +75,15 @@ def cut(text: str) -> list[Block]:
     return blocks
 
 
-def pairs(text: str) -> list[Pair]:
-    """The keys of a rule's block, as characters of its text."""
-    source = text.encode("utf-8")
-    found = []
-    for table in _parsed(text).children:
-        for node in table.children if table.type in _HEADERS else ():
-            if node.type == "pair":
-                found.append(_pair(source, node))
-    return found
-
-
-def _pair(source: bytes, node: Node) -> Pair:
-    key, equals, value = node.children[:3]
-
-    def characters(offset: int) -> int:
-        return len(source[:offset].decode("utf-8"))
-
-    line_start = source.rfind(b"\n", 0, node.start_byte) + 1
-    newline = source.find(b"\n", value.end_byte)
-    line_end = len(source) if newline < 0 else newline + 1
-    word = source[key.start_byte : key.end_byte].decode("utf-8").strip("\"'")
-    return Pair(
-        word,
-        (characters(value.start_byte), characters(value.end_byte)),
-        characters(equals.start_byte),
-        (characters(line_start), characters(line_end)),
-    )
-
-
-def _parsed(text: str) -> Node:
+def parsed(text: str) -> Node:
+    """The root of the syntax tree."""
     return Parser(Language(tree_sitter_toml.language())).parse(text.encode("utf-8")).root_node
 
 
 def _comment_lines(root: Node) -> set[int]:
     """Lines that hold nothing but a comment. A `#` inside a text is none."""
     found = set()
-    for node in (root, *(child for child in root.children if child.type in _HEADERS)):
+    for node in (root, *(child for child in root.children if child.type in HEADERS)):
         lines_of_others = {
             line
             for child in node.children
@@ -131,7 +100,7 @@ def _comment_lines(root: Node) -> set[int]:
 
 def _last_line(node: Node) -> int:
     """The last line of a table that is not a comment below it, or blank."""
-    if node.type not in _HEADERS:
+    if node.type not in HEADERS:
         return node.end_point[0]
     return max(child.end_point[0] for child in node.children if child.type != "comment")
 
