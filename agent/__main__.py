@@ -12,7 +12,6 @@ from ..control.paths import Paths
 from ..control.problems import InputError
 from .btf import BtfError
 from .daemon import AgentRunning, run
-
 from .doctor import examine
 from .enforcer import EnforcerError
 from .kernel import AbiMismatch

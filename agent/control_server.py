@@ -65,7 +65,9 @@ class ControlServer:
         try:
             user = self._user_of(writer)
             if user is None:
-                await self._send(writer, _error("state", f"only root and the group {GROUP} may ask"))
+                await self._send(
+                    writer, _error("state", f"only root and the group {GROUP} may ask")
+                )
                 return
             while data := await asyncio.wait_for(reader.read(1 << 16), self._patience):
                 for request in frames.feed(data):

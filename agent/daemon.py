@@ -33,6 +33,7 @@ from ..control.requests import request_from_json, verdict_to_json
 from ..control.walk import request_words, verdict
 from . import status
 from .audit import Folder, Log
+from .bytecode import Cache
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer
 from .events import Event, EventError, decode, document, state_document
@@ -141,12 +142,14 @@ class Agent:
     def _load(self) -> None:
         self.config = self._read_config()
         self.state = State(self.paths.state_db)
-        self.log = Log(
-            self.paths.audit_log, self.config.audit_max_bytes, self.config.audit_keep
-        )
+        self.log = Log(self.paths.audit_log, self.config.audit_max_bytes, self.config.audit_keep)
         self.policy = self._first_policy()
         self.enforcer = Enforcer(
-            self.paths.pins, self.config.cgroup, self.config.buffer_pages, self._take
+            self.paths.pins,
+            self.config.cgroup,
+            self.config.buffer_pages,
+            self._take,
+            Cache(self.paths.state_dir / "programs"),
         )
         self._remember_rules()
         self.enforcer.start(self.policy.table, dict(self.config.modes))
@@ -168,7 +171,9 @@ class Agent:
         last = self.state.latest()
         text = self._rules_text()
         try:
-            policy = self._compile(text, str(self.paths.rules), "agent", (last.revision if last else 0) + 1)
+            policy = self._compile(
+                text, str(self.paths.rules), "agent", (last.revision if last else 0) + 1
+            )
         except InputError as error:
             if last is None:
                 raise
@@ -211,7 +216,9 @@ class Agent:
                 if asyncio.iscoroutine(result):
                     await result
             except Exception as error:  # upkeep must not end the agent
-                self._problem(f"{getattr(work, '__name__', 'work')}: {type(error).__name__}: {error}")
+                self._problem(
+                    f"{getattr(work, '__name__', 'work')}: {type(error).__name__}: {error}"
+                )
 
     async def _in_worker(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
@@ -275,14 +282,22 @@ class Agent:
         recovered = self.log.write(documents)
         if recovered:
             self.log.write(
-                [self._state_line("lines-unwritten", f"{recovered} lines could not be written; writing works again", lines=recovered)]
+                [
+                    self._state_line(
+                        "lines-unwritten",
+                        f"{recovered} lines could not be written; writing works again",
+                        lines=recovered,
+                    )
+                ]
             )
 
     def _state_line(self, action: str, message: str, **facts: Any) -> dict[str, Any]:
         return state_document(action, message, host=self.host, now=datetime.now(UTC), **facts)
 
     def _say(self, action: str, message: str, **facts: Any) -> None:
-        self._write([self._state_line(action, message, revision=self.policy.revision.revision, **facts)])
+        self._write(
+            [self._state_line(action, message, revision=self.policy.revision.revision, **facts)]
+        )
 
     def _problem(self, text: str) -> None:
         if text not in self.problems:
@@ -318,7 +333,11 @@ class Agent:
 
     def _wall(self, monotonic: int) -> str:
         moment = monotonic + time.time_ns() - time.monotonic_ns()
-        return datetime.fromtimestamp(moment / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        return (
+            datetime.fromtimestamp(moment / 1e9, UTC)
+            .isoformat(timespec="seconds")
+            .replace("+00:00", "Z")
+        )
 
     def _remember_rules(self) -> None:
         table = self.policy.table
@@ -361,7 +380,9 @@ class Agent:
         policy = await self._in_worker(self._compile, text, file, "check", 0)
         return self._applied(policy, changed=False)
 
-    async def _apply(self, user: str, text: str | None = None, file: str | None = None) -> dict[str, Any]:
+    async def _apply(
+        self, user: str, text: str | None = None, file: str | None = None
+    ) -> dict[str, Any]:
         self.names = SystemNames(self.paths.lists)  # users and groups as they are now
         source = str(self.paths.rules) if text is None else (file or "rules.toml")
         wanted = self._rules_text() if text is None else text
@@ -370,7 +391,10 @@ class Agent:
         policy: Policy = await self._in_worker(self._compile, wanted, source, user, number)
         if text is not None and text != self._rules_text():
             files.write_atomically(self.paths.rules, text)
-        same = policy.ruleset == self.policy.ruleset and policy.revision.lists == self.policy.revision.lists
+        same = (
+            policy.ruleset == self.policy.ruleset
+            and policy.revision.lists == self.policy.revision.lists
+        )
         if same and policy.revision.text == self.policy.revision.text:
             self.rules_error = None
             return self._applied(self.policy, changed=False)
@@ -437,7 +461,10 @@ class Agent:
     async def _hits(self) -> dict[str, Any]:
         self._keep_hits()
         return {
-            "rules": {rule: {"hits": hits, "last": last} for rule, (hits, last) in self.state.hits().items()}
+            "rules": {
+                rule: {"hits": hits, "last": last}
+                for rule, (hits, last) in self.state.hits().items()
+            }
         }
 
     async def _stop_command(self, detach: bool = False) -> dict[str, Any]:

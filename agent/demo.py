@@ -8,7 +8,6 @@ a cgroup of its own, runs agent and requests inside, and removes both at the end
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -65,8 +64,35 @@ connect = "enforce"
 cgroup = "{cgroup}"
 """
 
-_LISTEN = "import socket,sys; s=socket.socket(); s.bind(('127.0.0.1',int(sys.argv[1]))); s.listen(); print('listening', flush=True); sys.stdin.read()"
-_CONNECT = "import socket,sys; s=socket.socket(); s.bind((sys.argv[1],0)); s.connect(('127.0.0.1',int(sys.argv[2]))); print('connected')"
+_LISTEN = """
+import socket, sys
+listener = socket.socket()
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
+_CONNECT = """
+import socket, sys
+client = socket.socket()
+client.bind((sys.argv[1], 0))
+client.connect(("127.0.0.1", int(sys.argv[2])))
+"""
+
+_HINTS = """
+The agent goes on; in another terminal, as root:
+
+  {command} --root {root} status
+  {command} --root {root} audit --follow
+  {command} --root {root} test connect --user root --remote 127.0.0.1:25 --trace
+
+and a shell in which these rules are in force:
+
+  nsenter --net=/proc/{agent}/ns/net sh -c 'echo $$ > {cgroup}/cgroup.procs; exec sh'
+
+Ctrl-C ends it and removes everything.
+"""
 
 REQUESTS = (
     ("listen on port 8081", (_LISTEN, "8081")),
@@ -92,16 +118,8 @@ def demo() -> int:
         try:
             _wait_for(paths.socket, agent)
             shown = _show(paths, agent.pid, cgroup)
-            command = Path(sys.argv[0]).parent / "sockrules"
-            if not command.exists():
-                command = Path(sys.executable).parent / "sockrules"
             print(
-                "\nThe agent goes on; in another terminal, as root:\n\n"
-                f"  {command} --root {root} status\n"
-                f"  {command} --root {root} audit --follow\n"
-                f"  {command} --root {root} test connect --user root --remote 127.0.0.1:25 --trace\n"
-                f"  nsenter --net=/proc/{agent.pid}/ns/net sh -c 'echo $$ > {cgroup}/cgroup.procs; exec sh'\n"
-                "\nCtrl-C ends it and removes everything.",
+                _HINTS.format(command=_command(), root=root, agent=agent.pid, cgroup=cgroup),
                 flush=True,
             )
             agent.wait()
@@ -111,6 +129,10 @@ def demo() -> int:
         finally:
             agent.terminate()
             agent.wait()
+
+
+def _command() -> Path:
+    return Path(sys.executable).parent / "sockrules"
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
@@ -160,7 +182,9 @@ def _show(paths: Paths, agent: int, cgroup: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _inside(agent: int, cgroup: Path, arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+def _inside(
+    agent: int, cgroup: Path, arguments: tuple[str, ...]
+) -> Iterator[subprocess.Popen[str]]:
     """A Python process in the agent's network namespace and in the cgroup."""
     enter = f'echo $$ > {cgroup}/cgroup.procs && exec "$@"'
     process = subprocess.Popen(

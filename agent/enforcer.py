@@ -23,12 +23,14 @@ from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Table
 from .btf import offset_macros
+from .bytecode import Cache
 from .hooks import WAYS, Hook
-from .inodes import inodes_of
-from .kernel import Inode, Kernel, capacity_for, fits
+from .inodes import Inode, inodes_of
+from .kernel import Kernel, capacity_for, fits
 from .links import Links, Target
-from .listeners import Registry, netns_cookie, netns_inum
+from .listeners import Registry
 from .loader import load
+from .netns import netns_inum
 from .prove import Proof, prove
 
 
@@ -54,12 +56,14 @@ class Enforcer:
         pins: this root's directory on the BPF file system.
         cgroup: the cgroup v2 that is governed, `None` for the root of the hierarchy.
         take: gets (cpu, bytes) of every event.
+        cache: where compiled programs are kept.
     """
 
     pins: Path
     cgroup: str | None
     buffer_pages: int
     take: Callable[[int, bytes], None]
+    cache: Cache | None = None
     servers: dict[Server, ServerState] = field(
         default_factory=lambda: {server: ServerState() for server in Server}
     )
@@ -132,7 +136,7 @@ class Enforcer:
 
     def _replace_kernel(self, table: Table, modes: dict[Server, Mode]) -> None:
         capacity = capacity_for(table)
-        kernel = Kernel(load(capacity, self._macros()), capacity)
+        kernel = Kernel(load(capacity, self._macros(), cache=self.cache), capacity)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
         kernel.install(table, self.known)
@@ -144,8 +148,6 @@ class Enforcer:
         maps.mkdir(parents=True, exist_ok=True)
         return {
             **self._offsets,
-            "SR_NETNS_COOKIE": f"{netns_cookie()}ULL",
-            "SR_NETNS_INUM": netns_inum(),
             "SR_LISTENERS_PIN": f'"{maps}/listeners"',
             "SR_TOTALS_PIN": f'"{maps}/totals"',
         }
@@ -171,7 +173,12 @@ class Enforcer:
     def _attach(self, modes: dict[Server, Mode]) -> None:
         for server, mode in modes.items():
             self.kernel.set_mode(server, mode)
-        needed = {hook for server in Server if modes[server] is not Mode.OFF for hook in WAYS[server].hooks}
+        needed = {
+            hook
+            for server in Server
+            if modes[server] is not Mode.OFF
+            for hook in WAYS[server].hooks
+        }
         trouble: dict[Hook, str] = {}
         for hook in needed:
             try:
@@ -181,9 +188,15 @@ class Enforcer:
         for server in Server:
             state = self.servers[server]
             state.mode = modes[server]
-            state.refused = "; ".join(
-                f"{hook.name}: {trouble[hook]}" for hook in WAYS[server].hooks if hook in trouble
-            ) if state.mode is not Mode.OFF else ""
+            state.refused = (
+                "; ".join(
+                    f"{hook.name}: {trouble[hook]}"
+                    for hook in WAYS[server].hooks
+                    if hook in trouble
+                )
+                if state.mode is not Mode.OFF
+                else ""
+            )
             state.attached = state.mode is not Mode.OFF and not state.refused
         for hook in self.links.attached():
             if hook not in needed:
@@ -250,7 +263,9 @@ class Enforcer:
 def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
     """The request that a registered listener's listen() was, as words of abi.h."""
     owner = entry["owner"]
-    above = {(int(each["number"]), int(each["device"])) for each in owner["above"][: owner["depth"]]}
+    above = {
+        (int(each["number"]), int(each["device"])) for each in owner["above"][: owner["depth"]]
+    }
     bits = abi.C["SR_LISTEN"] | abi.C["SR_BIT_LOCAL_KNOWN"]
     program = int(owner["program"]["number"] != 0)
     for path, inode in known.items():

@@ -165,7 +165,9 @@ def document(
     return {key: kept for key, value in doc.items() if (kept := _without_unknown(value))}
 
 
-def state_document(action: str, message: str, *, host: str, now: datetime, **facts: Any) -> dict[str, Any]:
+def state_document(
+    action: str, message: str, *, host: str, now: datetime, **facts: Any
+) -> dict[str, Any]:
     """A line about the agent itself: events lost, rules applied, started, stopped."""
     return {
         "@timestamp": now.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),

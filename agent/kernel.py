@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +22,9 @@ from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Table
 from . import libbpf
+from .inodes import Inode
 from .loader import Capacity, Loaded
+from .netns import netns_cookie, netns_inum
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
@@ -35,14 +37,6 @@ MOST_STEPS = _STEP_CLASSES[-1]
 
 class AbiMismatch(Exception):
     """The compiler laid a struct out otherwise than Python reads it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inode:
-    """What a path names: the number and the superblock's device (major << 20 | minor)."""
-
-    number: int
-    device: int
 
 
 def capacity_for(table: Table) -> Capacity:
@@ -95,6 +89,8 @@ class Kernel:
         self._cpus = libbpf.possible_cpus()
         self._control = np.zeros(1, abi.dtype("sr_control"))
         self._known: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._control["netns"] = netns_cookie()
+        self._control["netns_inum"] = netns_inum()
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -189,7 +185,9 @@ class Kernel:
         """Every counter of struct sr_totals, summed over the CPUs."""
         return {
             server: {name: int(row[name].sum()) for name in row.dtype.names or ()}
-            for server, row in ((server, self._per_cpu("totals", "sr_totals", server)) for server in Server)
+            for server, row in (
+                (server, self._per_cpu("totals", "sr_totals", server)) for server in Server
+            )
         }
 
     def lost_by_cpu(self) -> dict[int, int]:
@@ -204,7 +202,7 @@ class Kernel:
         rows = (self._per_cpu("hits", "sr_hits", base + index) for index in range(rules))
         return [(int(row["count"].sum()), int(row["last"].max())) for row in rows]
 
-    def _per_cpu(self, name: str, struct: str, index: int) -> np.ndarray:
+    def _per_cpu(self, name: str, struct: str, index: int) -> Any:
         dtype = abi.dtype(struct)
         raw = libbpf.lookup(
             self.map(name), index.to_bytes(4, sys.byteorder), dtype.itemsize * self._cpus
@@ -224,7 +222,7 @@ class Kernel:
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
         _, out, _ = libbpf.test_run(self.loaded.programs["probe"], frame.tobytes())
-        return int(np.frombuffer(out, frame.dtype)["rule"][0])
+        return int(np.frombuffer(out, abi.dtype("sr_probe"))["rule"][0])
 
     def time_decision(self, words: Iterable[int], repeat: int) -> int:
         """Mean nanoseconds of one decision over `repeat` runs."""
@@ -240,11 +238,9 @@ class Kernel:
         self.loaded.close()
 
 
-def _known_entries(
-    table: Table, known: Mapping[str, Inode], generation: int
-) -> dict[bytes, bytes]:
+def _known_entries(table: Table, known: Mapping[str, Inode], generation: int) -> dict[bytes, bytes]:
     """Keys and values of the map `known`; paths that are one inode are joined."""
-    found: dict[bytes, np.ndarray] = {}
+    found: dict[bytes, Any] = {}
     for path in (*table.programs, *table.directories):
         inode = known.get(path)
         if inode is None:

@@ -79,7 +79,7 @@ def link_detach(link_fd: int) -> None:
 
 
 def lookup(map_fd: int, key: bytes, size: int) -> bytes | None:
-    """The value of a key, `None` when it is not in the map. `size` counts all CPUs of a per-CPU map."""
+    """The value of a key, `None` without one. `size` counts all CPUs of a per-CPU map."""
     value = ctypes.create_string_buffer(size)
     if libbpf().bpf_map_lookup_elem(map_fd, key, value) < 0:
         if ctypes.get_errno() == errno.ENOENT:
@@ -138,7 +138,11 @@ def update_array(map_fd: int, first: int, values: bytes, size: int) -> None:
         chunk = values[start * size : (start + n) * size]
         _check(
             lib.bpf_map_update_batch(
-                map_fd, indexes, ctypes.cast(ctypes.c_char_p(chunk), ctypes.c_void_p), ctypes.byref(done), None
+                map_fd,
+                indexes,
+                ctypes.cast(ctypes.c_char_p(chunk), ctypes.c_void_p),
+                ctypes.byref(done),
+                None,
             ),
             f"write {n} elements",
         )

@@ -24,9 +24,9 @@ from ..control import abi
 from ..control.addresses import format_address, parse_address
 from . import libbpf
 from .inodes import inode_of
+from .netns import netns_cookie
 
 _LISTEN = 1 << 10  # TCP_LISTEN as a bit of the diagnostics' state mask
-_SO_NETNS_COOKIE = 71  # Linux 5.14, asm-generic/socket.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,6 @@ class Owner:
     gid: int
     comm: str
     program: str | None
-
-
-def netns_cookie() -> int:
-    """The cookie of this process's network namespace (Linux 5.14)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
-
-
-def netns_inum() -> int:
-    """The inode number of this process's network namespace, as lsns(8) shows it."""
-    return os.stat("/proc/self/ns/net").st_ino
 
 
 def listening() -> dict[Place, set[int]]:
@@ -180,17 +169,15 @@ class Registry:
             else:
                 self._foreign.add((place, frozenset(inodes)))
         self._foreign = {
-            (place, inodes) for place, inodes in self._foreign if frozenset(now.get(place, ())) == inodes
+            (place, inodes)
+            for place, inodes in self._foreign
+            if frozenset(now.get(place, ())) == inodes
         }
         return entered
 
     def shut(self) -> list[tuple[Any, Any]]:
         """Keys and entries whose listeners no peer gets in to."""
-        return [
-            (key, value)
-            for key, value in self._entries()
-            if value["flags"] & abi.C["SR_SHUT"]
-        ]
+        return [(key, value) for key, value in self._entries() if value["flags"] & abi.C["SR_SHUT"]]
 
     def reopen(self, key: Any) -> None:
         """Let peers in again."""

@@ -42,7 +42,11 @@ def prove(kernel: Kernel, servers: Collection[Server], cgroup: Path) -> dict[Ser
     proofs = {}
     for server in servers:
         seen = after[server]["proofs"] > before[server]["proofs"]
-        why = "" if seen else trouble or f"a {server.word} of the agent's own did not reach its program"
+        why = (
+            ""
+            if seen
+            else trouble or f"a {server.word} of the agent's own did not reach its program"
+        )
         proofs[server] = Proof(seen, now, why)
     return proofs
 

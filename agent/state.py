@@ -55,7 +55,10 @@ class State:
             "SELECT revision, applied, user, file, text, lists FROM revisions"
             " ORDER BY revision DESC LIMIT 1"
         ).fetchone()
-        return Revision(*row[:5], json.loads(row[5])) if row else None
+        if row is None:
+            return None
+        number, applied, user, file, text, lists = row
+        return Revision(number, applied, user, file, text, json.loads(lists))
 
     def add(self, revision: Revision) -> None:
         """Record what is about to be in force."""
@@ -84,7 +87,8 @@ class State:
         """Add to the counts; a later `last` replaces an earlier one."""
         self._db.executemany(
             "INSERT INTO hits (rule, hits, last) VALUES (?, ?, ?) ON CONFLICT (rule) DO UPDATE"
-            " SET hits = hits + excluded.hits, last = max(coalesce(last, ''), coalesce(excluded.last, ''))",
+            " SET hits = hits + excluded.hits,"
+            " last = max(coalesce(last, ''), coalesce(excluded.last, ''))",
             [(rule, hits, last) for rule, (hits, last) in more.items()],
         )
 

@@ -10,7 +10,7 @@ from .. import __version__
 from ..control.model import Mode, Server
 from .enforcer import ServerState
 from .hooks import WAYS
-from .listeners import netns_inum
+from .netns import netns_inum
 
 if TYPE_CHECKING:
     from .daemon import Agent
@@ -96,9 +96,7 @@ def _server(
     }
 
 
-def sentence(
-    servers: dict[Server, ServerState], revision: int, rules_error: str | None
-) -> str:
+def sentence(servers: dict[Server, ServerState], revision: int, rules_error: str | None) -> str:
     """One sentence: what is enforced, what only simulated, what is missing."""
     by_mode: dict[str, list[str]] = {}
     for server in Server:
