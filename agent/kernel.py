@@ -20,7 +20,7 @@ import numpy as np
 
 from ..control import abi
 from ..control.model import Mode, Server
-from ..control.table import Table
+from ..control.table import Limits, Table
 from . import libbpf
 from .inodes import Inode
 from .loader import Capacity, Loaded
@@ -29,10 +29,8 @@ from .netns import netns_cookie, netns_inum
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
 
-_STEP_CLASSES = (96, 320, 900)
+_STEP_CLASSES = (96, 320, Limits().steps)
 """Step limits that programs are compiled for; a longer walk takes longer to verify."""
-
-MOST_STEPS = _STEP_CLASSES[-1]
 
 
 class AbiMismatch(Exception):

@@ -14,7 +14,7 @@ import rulegen
 from sockrules.agent.btf import offset_macros
 from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.hooks import PROBE
-from sockrules.agent.kernel import MOST_STEPS, Kernel
+from sockrules.agent.kernel import Kernel
 from sockrules.agent.loader import Capacity, load
 from sockrules.control import evaluate, walk
 from sockrules.control.compile import compile_table
@@ -24,7 +24,7 @@ from sockrules.control.table import Limits, Table
 
 pytestmark = pytest.mark.kernel
 
-LIMITS = Limits(steps=MOST_STEPS)
+LIMITS = Limits()
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def kernel() -> Iterator[Kernel]:
     pins = PINS / "srtest-judges"
     pins.mkdir(parents=True, exist_ok=True)
     capacity = Capacity(
-        steps=MOST_STEPS, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14
+        steps=LIMITS.steps, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14
     )
     macros = {
         **offset_macros(),
