@@ -34,6 +34,7 @@ from ..control.walk import request_words, verdict
 from . import status
 from .audit import Folder, Log
 from .bytecode import Cache
+from .captures import FLUSH_EVERY, Captures
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer
 from .events import Event, EventError, decode, document, state_document
@@ -113,6 +114,7 @@ class Agent:
                 asyncio.create_task(self._every(DRAIN_EVERY, self.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
+                asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -158,6 +160,16 @@ class Agent:
             lambda: self.enforcer.kernel.map("paths"),
             lambda: self.enforcer.registry.programs if self.enforcer.registry else {},
         )
+        self.captures = Captures(
+            self.paths.state_db,
+            lambda: self.config,
+            lambda revision, rule: self._rule_of(revision, rule)[0],
+            self.programs.path_of,
+            self._say,
+        )
+        self.sinks.append(self.captures.take)
+        self.questions |= {"captures": self.captures.answer, "in-force": self.captures.in_force}
+        self.changes["captures-clear"] = self.captures.clear
         self.folder = Folder(self._word)
         self._hits_seen = [(0, 0)] * len(self.policy.table.rules)
 
@@ -198,6 +210,7 @@ class Agent:
         self.drain()
         self._write(self.folder.flush())
         self._keep_hits()
+        self.captures.close()
         if self._detach:
             self.enforcer.detach()
             self._say("agent-stopped", "agent stopped: detached, nothing is enforced")
@@ -250,8 +263,7 @@ class Agent:
         self._write(documents)
 
     def _word(self, event: Event, count: int) -> dict[str, Any]:
-        rules = self._rules.get(event.revision, [])
-        name, sequence = rules[event.rule] if event.rule < len(rules) else ("exhausted", 0)
+        name, sequence = self._rule_of(event.revision, event.rule)
         return document(
             event,
             host=self.host,
@@ -262,6 +274,11 @@ class Agent:
             offset=self._offset,
             count=count,
         )
+
+    def _rule_of(self, revision: int, rule: int) -> tuple[str, int]:
+        """Name and sequence of a rule in its revision."""
+        rules = self._rules.get(revision, [])
+        return rules[rule] if rule < len(rules) else ("exhausted", 0)
 
     def _losses(self) -> list[dict[str, Any]]:
         lost = self.enforcer.kernel.lost_by_cpu()
