@@ -42,7 +42,7 @@ _SHIPPED_RANGE = (32768, 60999)
 _CAPTURE = abi.C["SR_CAPTURE"]
 _NOBODY = FixedNames()  # users and groups cross the wire as numbers
 
-Key = tuple[object, ...]
+Key = tuple[Any, ...]
 Count = list[int]
 """How often, first and last (monotonic, ns), lowest and highest folded port."""
 
@@ -88,16 +88,15 @@ class Captures:
         """Count the event, if its rule captures."""
         if not event.flags & _CAPTURE:
             return
-        folded = 0
-        local_port, remote_port = event.local_port, event.remote_port
+        local_port, remote_port, folded = event.local_port, event.remote_port, 0
         if event.server is Server.ACCEPT:
-            remote_port, folded = None, remote_port or 0
+            folded, remote_port = remote_port or 0, None
         elif (
             local_port is not None
             and self._ephemeral[0] <= local_port <= self._ephemeral[1]
             and (event.server is Server.CONNECT or event.hook == _CHOSEN_BY_KERNEL)
         ):
-            local_port, folded = None, local_port
+            folded, local_port = local_port, None
         key = (
             event.server, event.rejected, event.revision, event.rule,
             event.local_address, local_port, event.remote_address, remote_port,
@@ -175,11 +174,18 @@ class Captures:
             local, local_port, remote, remote_port, user, group, program, service, folded = sides
             yield Captured(
                 Request(
-                    server, local, local_port, remote, remote_port,  # type: ignore[arg-type]
-                    user, group, self._path_of(program), service,  # type: ignore[arg-type]
+                    server,
+                    local,
+                    local_port,
+                    remote,
+                    remote_port,
+                    user,
+                    group,
+                    self._path_of(program),
+                    service,
                 ),  # fmt: skip
                 not rejected,
-                self._rule_of(revision, rule),  # type: ignore[arg-type]
+                self._rule_of(revision, rule),
                 count,
                 _utc(first + offset),
                 _utc(last + offset),

@@ -103,7 +103,7 @@ def filter_to_json(chosen: Filter) -> dict[str, object]:
 def filter_from_json(doc: object) -> Filter:
     """Raises ValueError with what is wrong."""
     if not isinstance(doc, Mapping):
-        raise ValueError("a filter is an object, as in {\"server\": \"accept\"}")
+        raise ValueError('a filter is an object, as in {"server": "accept"}')
     if unknown := set(doc) - {"server", "user", "program", "remote", "since", "number"}:
         raise ValueError(f"a filter has no key {sorted(map(str, unknown))[0]}")
     server = doc.get("server")

@@ -92,7 +92,7 @@ def addresses(seen: Iterable[int], what: str) -> Generalised:
 
 
 def ports(seen: Iterable[Range], what: str, *, folded: bool = False) -> Generalised:
-    """The set for ports; `folded`: the kernel chose them, and they are the ranges of its choices."""
+    """The set for ports; `folded`: the kernel chose them, these are the ranges of its choices."""
     ranges = merge_ranges(list(seen))
     lowest, highest = ranges[0][0], ranges[-1][1]
     total = sum(last - first + 1 for first, last in ranges)

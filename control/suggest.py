@@ -103,11 +103,7 @@ def diff(before: str, after: str, file: str) -> str:
 def catch_all(ruleset: RuleSet, server: Server) -> Rule | None:
     """The first active rule of a server whose condition is `any`."""
     return next(
-        (
-            rule
-            for rule in ruleset.active()
-            if rule.server is server and isinstance(rule.when, Any)
-        ),
+        (rule for rule in ruleset.active() if rule.server is server and isinstance(rule.when, Any)),
         None,
     )
 
@@ -250,9 +246,7 @@ def _with_default_denying(text: str, server: Server) -> str:
 def _prove(suggestion: Suggestion, before: RuleSet, names: Names, file: str) -> None:
     """Parse the new file and replay everything against it. Raises SuggestError."""
     try:
-        after = parse_rules(
-            suggestion.text, file=file, names=names, product=Product()
-        ).ruleset
+        after = parse_rules(suggestion.text, file=file, names=names, product=Product()).ruleset
     except Exception as error:
         raise SuggestError(
             f"{file} cannot be edited as it is: with the suggestion it would not be a rule file"
@@ -272,5 +266,3 @@ def _prove(suggestion: Suggestion, before: RuleSet, names: Names, file: str) -> 
             f"no suggestion: it would change the verdict on {transaction_text(wrong[0].captured)};"
             " please report this"
         )
-
-
