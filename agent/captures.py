@@ -32,6 +32,7 @@ from .events import Event, ProgramId
 
 FLUSH_EVERY = 1.0  # seconds
 PRUNE_EVERY = 60.0  # seconds at most between looks for what is too old
+_WORDED_AT_ONCE = 500  # transactions; some 5 ms
 SAY_EVERY = 60.0  # seconds between two lines about losses of one kind
 MOST_PENDING = 32768
 """Distinct transactions in memory between two flushes: some 20 MB."""
@@ -72,7 +73,8 @@ class Captures:
         self._pending: dict[Key, Count] = {}
         self._lost: dict[str, int] = {}
         self._ephemeral = ephemeral_range()
-        self._pruned_at = 0.0
+        self._refused: list[tuple[dict[Key, Count], dict[str, int]]] = []
+        self._pruned_at = -PRUNE_EVERY
         self._unwritten = False
         self._unsaid: dict[str, int] = {}
         self._said_at = -SAY_EVERY
@@ -119,16 +121,27 @@ class Captures:
 
     async def flush(self) -> None:
         """Write what is in memory and forget what is too old. Raises what the database raises."""
+        self._take_back()
         batch, lost = self._pending, self._lost
         if not batch and not lost and time.monotonic() < self._pruned_at + PRUNE_EVERY:
             return
         self._pending, self._lost = {}, {}
-        worded = list(self._worded(batch))
-        loop = asyncio.get_running_loop()
+        worded = []
         try:
-            removed = await loop.run_in_executor(self._thread, self._write, worded, lost)
+            for one in self._worded(batch):
+                worded.append(one)
+                if not len(worded) % _WORDED_AT_ONCE:
+                    await asyncio.sleep(0)  # the drain's turn
+        except BaseException:
+            self._refused.append((batch, lost))
+            raise
+        write = asyncio.get_running_loop().run_in_executor(
+            self._thread, self._write_or_refuse, worded, batch, lost
+        )
+        try:
+            removed = await asyncio.shield(write)  # once begun, it is carried out
         except sqlite3.Error as error:
-            self._keep(batch, lost)
+            self._take_back()
             if not self._unwritten:
                 self._unwritten = True
                 self._say(
@@ -142,6 +155,7 @@ class Captures:
     def close(self) -> None:
         """Write what is in memory; what cannot be written any more is said."""
         self._thread.shutdown()
+        self._take_back()
         worded = list(self._worded(self._pending))
         try:
             self._report(self._lost | self._write(worded, self._lost), at_once=True)
@@ -152,6 +166,20 @@ class Captures:
         self._pending, self._lost = {}, {}
         self._db.close()
 
+    def _write_or_refuse(
+        self, worded: list[Captured], batch: dict[Key, Count], lost: dict[str, int]
+    ) -> dict[str, int]:
+        """In the thread. What is refused is handed back, even if nobody waits any more."""
+        try:
+            return self._write(worded, lost)
+        except BaseException:
+            self._refused.append((batch, lost))
+            raise
+
+    def _take_back(self) -> None:
+        while self._refused:
+            self._keep(*self._refused.pop())
+
     def _keep(self, batch: dict[Key, Count], lost: dict[str, int]) -> None:
         """Put back what could not be written, as far as there is room."""
         for why, number in lost.items():
@@ -160,7 +188,7 @@ class Captures:
             new = self._pending.get(key)
             if new is not None:
                 new[0] += old[0]
-                new[1] = old[1]
+                new[1], new[2] = min(new[1], old[1]), max(new[2], old[2])
                 new[3], new[4] = min(new[3], old[3]), max(new[4], old[4])
             elif len(self._pending) < self._most:
                 self._pending[key] = old

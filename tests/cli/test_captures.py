@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sockrules captures` and `sockrules replay`: from an agent, and from the state of one that is gone."""
+"""`sockrules captures` and `replay`: from an agent, and from the state of one that is gone."""
 
 from __future__ import annotations
 

@@ -178,6 +178,25 @@ def test_a_disk_that_refuses_loses_nothing(box: Box) -> None:
     ]
 
 
+def test_a_flush_that_is_cancelled_loses_nothing(box: Box) -> None:
+    async def cancel(turns: int) -> None:
+        task = asyncio.ensure_future(box.captures.flush())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    box.captures.close()
+    box.captures = box.open(most=2000)
+    for turns in range(6):
+        box.take(*(event(Server.ACCEPT, remote_address=PEER + at) for at in range(1100)))
+        asyncio.run(cancel(turns))
+    box.captures.close()
+    box.captures = box.open()
+    assert {one.count for one in box.stored()} == {6}
+    assert box.losses() == {}
+
+
 def test_the_oldest_go_when_there_are_too_many(box: Box) -> None:
     box.config = AgentConfig(captures_keep_rows=2)
     now = time.monotonic_ns()

@@ -261,7 +261,7 @@ def test_what_is_unknown_is_said() -> None:
 
 
 def test_names_that_are_taken_are_not_used_again() -> None:
-    text = '[[rule]]\nname = "curl-connect"\nserver = "accept"\nauthority = "yes"\nwhen = "user == 7"\n'
+    text = '[[rule]]\nname="curl-connect"\nserver="accept"\nauthority="yes"\nwhen="user == 7"\n'
     some = [captured("connect", "/usr/bin/curl", remote="10.0.0.9:22")]
     assert list(conditions(suggest(some, text, NAMES))) == ["curl-connect-2"]
 
