@@ -278,7 +278,7 @@ def _addresses(server: Server, captured: Sequence[Captured]) -> Generalised:
         return addresses(known, what)
     if wildcards := sorted({each for each in known if each in _WILDCARDS}):
         shown = " and ".join("0.0.0.0" if each == MAPPED else "::" for each in wildcards)
-        return Generalised(None, (), f"any {what}: it listened on {shown}, which is all of them")
+        return Generalised(None, (), f"any {what}, as it listened on {shown}")
     if len(set(known)) > FEW and not all(map(is_loopback, known)):
         return Generalised(None, (), f"any {what}: {len(set(known))} were seen")
     return addresses(known, what)

@@ -117,7 +117,8 @@ def evidence(one: Proposal) -> list[str]:
     when = first if first == last else f"{first} to {last}"
     counted = f"Seen {spaced(requests)} times" if requests != 1 else "Seen once"
     if len(one.captured) > 1:
-        counted += f" in {spaced(len(one.captured))} transactions"
+        if requests > len(one.captured):
+            counted += f" in {spaced(len(one.captured))} transactions"
         such = "most often" if example.count > 1 else "such as"
         lines = [f"{counted}, {when}; {such}", f"  {transaction_text(example)}"]
     else:

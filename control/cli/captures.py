@@ -14,7 +14,7 @@ from ..capture_store import EVERYTHING
 from ..captured import Captured, captured_to_json, endpoint_text
 from ..names import SystemNames
 from ..times import age, local_text, parse_utc
-from .capture_options import filter_of, filter_options, note_losses, server_option, since_option
+from .capture_options import filter_of, filter_options, note_losses
 from .failures import Failed, WrongInput
 from .options import SETTINGS, here, json_option, root_option
 
@@ -153,8 +153,7 @@ def clear(
 
 
 @captures.command(context_settings=SETTINGS)
-@server_option
-@since_option
+@filter_options
 @click.option("--rules", "file", metavar="FILE", help="Suggest for this file. Also: - for stdin.")
 @click.option("--deny-rest", is_flag=True, help="Have everything else rejected.")
 @click.option(
@@ -167,6 +166,9 @@ def clear(
 @root_option
 def suggest(
     server: str | None,
+    user: str | None,
+    program: str | None,
+    remote: tuple[int, int] | None,
     since: str | None,
     file: str | None,
     deny_rest: bool,
@@ -189,8 +191,13 @@ def suggest(
     from ..suggest import suggest as make
 
     paths = here()
+    if deny_rest and (user, program, remote) != (None, None, None):
+        raise WrongInput(
+            "--deny-rest with a part of the captures would reject the other part",
+            "leave out --user, --program and --remote",
+        )
     text, name = _text(file)
-    found = read(paths, filter_of(server, since))
+    found = read(paths, filter_of(server, since, user, program, remote))
     if not found.transactions:
         raise Failed("nothing was captured, so there is nothing to suggest", _HOW)
     try:

@@ -213,6 +213,14 @@ def test_the_whole_suggestion_can_be_checked(cli: Run, state: Run, rules: Run) -
     assert doc["text"].startswith(NO_REDIS)
 
 
+def test_a_part_is_suggested_for_but_the_rest_not_denied_for_it(cli: Run, state: Run) -> None:
+    state(host())
+    doc = cli("captures", "suggest", "--json", "--user", "1000").json
+    assert [rule["name"] for rule in doc["rules"]] == ["shop-connect"]
+    said = cli("captures", "suggest", "--deny-rest", "--user", "1000")
+    assert (said.code, said.out) == (2, "")
+
+
 def test_replay_says_what_would_change(cli: Run, state: Run, rules: Run) -> None:
     state(host(), applied="")
     rules(NO_REDIS)

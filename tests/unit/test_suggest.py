@@ -74,7 +74,7 @@ def test_every_rule_has_its_evidence_above_it() -> None:
     text = suggest(host(), "", NAMES).text
     assert (
         """\
-# Seen 4 times in 4 transactions, 2025-01-01 to 2025-01-05; such as
+# Seen 4 times, 2025-01-01 to 2025-01-05; such as
 #   accept: /usr/sbin/sshd on 10.0.0.5:22 from 10.20.0.3:*
 # Broader than what was seen: every remote.address in 10.20.0.0/24 (4 seen).
 [[rule]]
@@ -95,6 +95,13 @@ def test_the_rest_is_denied_when_asked_for() -> None:
     assert all(accepts(suggestion.text, one) for one in host())
     stranger = captured("connect", "/usr/bin/wget", remote="151.101.2.132:443")
     assert not accepts(suggestion.text, stranger)
+
+
+def test_a_listener_on_all_addresses_is_said_to_be_that() -> None:
+    text = suggest(host(), "", NAMES).text
+    assert (
+        "# Broader than what was seen: any local.address, as it listened on :: and 0.0.0.0." in text
+    )
 
 
 def test_servers_of_which_nothing_was_captured_are_left_alone() -> None:
