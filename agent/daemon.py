@@ -36,6 +36,7 @@ from ..control.walk import request_words, verdict
 from . import status
 from .audit import Folder, Log
 from .bytecode import Cache
+from .captures import FLUSH_EVERY, Captures
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer, EnforcerError
 from .events import Event, EventError, decode, document, state_document
@@ -117,6 +118,7 @@ class Agent:
                 asyncio.create_task(self._every(DRAIN_EVERY, self.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
+                asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -169,6 +171,16 @@ class Agent:
             lambda: self.enforcer.kernel.map("paths"),
             lambda: self.enforcer.registry.programs if self.enforcer.registry else {},
         )
+        self.captures = Captures(
+            self.paths.state_db,
+            lambda: self.config,
+            lambda revision, rule: self._rule_of(revision, rule)[0],
+            self.programs.path_of,
+            self._say,
+        )
+        self.sinks.append(self.captures.take)
+        self.questions |= {"captures": self.captures.answer, "in-force": self.captures.in_force}
+        self.changes["captures-clear"] = self.captures.clear
         self.folder = Folder(self._word)
         self.hits = HitCounter(self.state)
         self.hits.follow(self.enforcer.kernel, self.policy.table.rules)
@@ -214,7 +226,7 @@ class Agent:
         return policy
 
     def _end(self) -> None:
-        for work in (self.drain, self._write_folded, self.hits.collect):
+        for work in (self.drain, self._write_folded, self.hits.collect, self.captures.close):
             try:
                 work()
             except Exception as error:  # a full disk must not keep anything attached
@@ -282,8 +294,7 @@ class Agent:
         self._write(self.folder.flush())
 
     def _word(self, event: Event, count: int) -> dict[str, Any]:
-        rules = self._rules.get(event.revision, [])
-        name, sequence = rules[event.rule] if event.rule < len(rules) else ("exhausted", 0)
+        name, sequence = self._rule_of(event.revision, event.rule)
         return document(
             event,
             host=self.host,
@@ -294,6 +305,11 @@ class Agent:
             offset=self._offset,
             count=count,
         )
+
+    def _rule_of(self, revision: int, rule: int) -> tuple[str, int]:
+        """Name and sequence of a rule in its revision."""
+        rules = self._rules.get(revision, [])
+        return rules[rule] if rule < len(rules) else ("exhausted", 0)
 
     def _losses(self) -> list[dict[str, Any]]:
         lost = self.enforcer.kernel.lost_by_cpu()

@@ -22,6 +22,7 @@ _KEYS = {
     "agent": ("cgroup",),
     "audit": ("max_bytes", "keep"),
     "events": ("buffer_pages",),
+    "captures": ("keep_days", "keep_rows"),
 }
 
 
@@ -36,7 +37,9 @@ class AgentConfig:
     `cgroup` is the directory of the cgroup whose processes are judged, `None`
     the root of the hierarchy. `audit_max_bytes` is the size at which the audit
     log is rotated, `audit_keep` how many old ones are kept. `buffer_pages` is
-    the size of the event buffer of one CPU, a power of two.
+    the size of the event buffer of one CPU, a power of two. Captured
+    transactions are kept `captures_keep_days` days after they were last seen,
+    and the last `captures_keep_rows` of them.
     """
 
     product: Product = Product()
@@ -45,6 +48,8 @@ class AgentConfig:
     audit_max_bytes: int = 64 * 1024 * 1024
     audit_keep: int = 8
     buffer_pages: int = 64
+    captures_keep_days: int = 90
+    captures_keep_rows: int = 100_000
 
 
 def parse_agent_config(text: str, *, file: str) -> AgentConfig:
@@ -65,6 +70,16 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
         ),
         audit_keep=_number(document, tables, ("audit", "keep"), shipped.audit_keep, (0, 10_000)),
         buffer_pages=_buffer_pages(document, tables, shipped.buffer_pages),
+        captures_keep_days=_number(
+            document, tables, ("captures", "keep_days"), shipped.captures_keep_days, (1, 3650)
+        ),
+        captures_keep_rows=_number(
+            document,
+            tables,
+            ("captures", "keep_rows"),
+            shipped.captures_keep_rows,
+            (1, 10_000_000),
+        ),
     )
     if errors := document.errors():
         raise InputError(errors)
