@@ -19,10 +19,13 @@ _MODES = {mode.word: mode for mode in Mode}
 _KEYS = {
     "product": ("audit", "message", "capture"),
     "servers": tuple(server.word for server in Server),
-    "agent": ("cgroup",),
+    "agent": ("cgroup", "logins"),
     "audit": ("max_bytes", "keep"),
     "events": ("buffer_pages",),
 }
+
+LOGINS = ("sshd", "sshd-session", "dropbear", "in.telnetd", "telnetd")
+"""Programs through which people log in over the network, by the last part of their path."""
 
 
 def _all_off() -> dict[Server, Mode]:
@@ -36,7 +39,8 @@ class AgentConfig:
     `cgroup` is the directory of the cgroup whose processes are judged, `None`
     the root of the hierarchy. `audit_max_bytes` is the size at which the audit
     log is rotated, `audit_keep` how many old ones are kept. `buffer_pages` is
-    the size of the event buffer of one CPU, a power of two.
+    the size of the event buffer of one CPU, a power of two. `logins` are the
+    names of the programs whose connections and listeners `apply` watches over.
     """
 
     product: Product = Product()
@@ -45,6 +49,7 @@ class AgentConfig:
     audit_max_bytes: int = 64 * 1024 * 1024
     audit_keep: int = 8
     buffer_pages: int = 64
+    logins: tuple[str, ...] = LOGINS
 
 
 def parse_agent_config(text: str, *, file: str) -> AgentConfig:
@@ -65,6 +70,7 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
         ),
         audit_keep=_number(document, tables, ("audit", "keep"), shipped.audit_keep, (0, 10_000)),
         buffer_pages=_buffer_pages(document, tables, shipped.buffer_pages),
+        logins=_logins(document, tables["agent"]),
     )
     if errors := document.errors():
         raise InputError(errors)
@@ -100,6 +106,16 @@ def _cgroup(document: TomlDocument, table: dict[str, object]) -> str | None:
         document.wrong_value(("agent", "cgroup"), f"cgroup is {shown(path)}", hint)
         return None
     return path
+
+
+def _logins(document: TomlDocument, table: dict[str, object]) -> tuple[str, ...]:
+    value = table.get("logins", list(LOGINS))
+    names = value if isinstance(value, list) else [None]
+    if all(isinstance(name, str) and name and "/" not in name for name in names):
+        return tuple(names)
+    hint = 'list names without their folders, as in ["sshd", "dropbear"]'
+    document.wrong_value(("agent", "logins"), f"logins is {shown(value)}", hint)
+    return LOGINS
 
 
 def _number(
