@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Changing rules on a live host: what is shown before, what is refused, what comes back by itself."""
+"""Changing rules on a live host: what is shown, what is refused, what comes back by itself."""
 
 from __future__ import annotations
 
