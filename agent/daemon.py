@@ -386,7 +386,7 @@ class Agent:
         return self._applied(policy, changed=False)
 
     async def compiled(self, user: str, text: str | None, file: str | None) -> Policy:
-        """The rules of a text, or of the rule file, with users, groups and lists as they are now."""
+        """The rules of a text, or of the rule file, with names and lists as they are now."""
         self.names = SystemNames(self.paths.lists)
         source = str(self.paths.rules) if text is None else (file or "rules.toml")
         wanted = self._rules_text() if text is None else text

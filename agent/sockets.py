@@ -25,8 +25,7 @@ from ..control.requests import normalised
 from ..control.table import Table
 from ..control.walk import EXHAUSTED, request_words, verdict, walk
 from . import diag
-from .inodes import inode_of
-from .kernel import Inode
+from .inodes import Inode, inode_of
 from .listeners import Place, descriptors, in_cgroup, owner_of
 
 _FIN_WAIT = (4, 5)
