@@ -91,6 +91,7 @@ class Changes:
         number = latest.revision + (0 if done else 1)
         policy = self._read(back, number, "agent")
         if self._agent._rules_text() != back.text:
+            self._keep_edits()
             files.write_atomically(self._agent.paths.rules, back.text)
         if done:
             policy = Policy(latest, policy.ruleset, policy.table, policy.warnings)
@@ -285,10 +286,26 @@ class Changes:
         return policy
 
     async def _go_back(self, back: Revision, policy: Policy) -> dict[str, Any]:
+        saved = self._keep_edits()
         answer = await self._agent.bring_in(policy, back.text)
         self.pending.hold_lists(answer["revision"])
         self.pending.clear()
-        return {**answer, "back_to": back.revision, "lists_differ": self._lists_that_differ(back)}
+        return {
+            **answer,
+            "back_to": back.revision,
+            "lists_differ": self._lists_that_differ(back),
+            "saved": saved,
+        }
+
+    def _keep_edits(self) -> str | None:
+        """Copy a rule file that was never applied before it is replaced; where to."""
+        text = self._agent._rules_text()
+        if not text.strip() or self._agent.state.has_text(text):
+            return None
+        rules = self._agent.paths.rules
+        saved = rules.with_name(f"{rules.name}.saved")
+        files.write_atomically(saved, text)
+        return str(saved)
 
     def _target(self, revision: int) -> Revision:
         """The revision of that number; for 0 the one that a rollback without one goes to."""

@@ -61,7 +61,11 @@ class State:
         """The revision before that number."""
         return next(self.revisions("revision < ?", number), None)
 
-    def revisions(self, which: str = "1", *values: int) -> Iterator[Revision]:
+    def has_text(self, text: str) -> bool:
+        """Whether a rule file with this text was ever applied."""
+        return any(self.revisions("text = ?", text))
+
+    def revisions(self, which: str = "1", *values: int | str) -> Iterator[Revision]:
         """Revisions, the latest first; `which` is a condition on the table's columns."""
         rows = self._db.execute(
             "SELECT revision, applied, user, file, text, lists FROM revisions"

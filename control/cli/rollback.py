@@ -53,6 +53,9 @@ def rollback(
         click.echo(f"back to revision {back}, as revision {now}")
     else:
         click.echo(f"revision {back} is what is in force, as revision {now}")
+    if result.get("saved"):
+        saved = render.safe(result["saved"])
+        click.echo(f"the rule file had edits that were never applied; they are in {saved}")
     differ = [f"{render.safe(name)}.txt" for name in result.get("lists_differ", [])]
     if differ:
         text = (

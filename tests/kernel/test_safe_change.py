@@ -265,6 +265,9 @@ def test_history_and_rollback(box: Sandbox) -> None:
         assert not reaches(box)
         assert box.call("rollback")["back_to"] == 3
         assert reaches(box)
+    box.paths.rules.write_text("# an edit that nobody applied\n")
+    assert box.call("rollback", revision=1)["saved"] == f"{box.paths.rules}.saved"
+    assert "an edit" in Path(f"{box.paths.rules}.saved").read_text()
     with pytest.raises(AgentRefused, match="no revision 99"):
         box.call("rollback", revision=99)
 
