@@ -14,6 +14,7 @@ recorded with it, also over restarts, until rules are applied anew.
 from __future__ import annotations
 
 import re
+import sqlite3
 import tomllib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -90,9 +91,7 @@ class Changes:
         done = latest.text == back.text and latest.lists == back.lists
         number = latest.revision + (0 if done else 1)
         policy = self._read(back, number, "agent")
-        if self._agent._rules_text() != back.text:
-            self._keep_edits()
-            files.write_atomically(self._agent.paths.rules, back.text)
+        self._install_file(back.text)
         if done:
             policy = Policy(latest, policy.ruleset, policy.table, policy.warnings)
         else:
@@ -113,7 +112,13 @@ class Changes:
             if waiting is None or self.pending.left() > 0:
                 return
             back = self._existing(waiting.previous)
-            answer = await self._go_back(back, await self._read_back(back, "agent"))
+            policy = await self._read_back(back, "agent")
+            try:
+                answer = await self._go_back(back, policy)
+            except (OSError, sqlite3.Error):  # a full disk must not keep anybody locked out
+                if self._agent.differs(policy):
+                    await self._agent._put_in_force(policy)
+                raise
             message = _taken_back(waiting.revision, waiting.previous, answer["revision"])
             self._agent._say("rules-rolled-back", message, user="agent")
 
@@ -286,8 +291,11 @@ class Changes:
         return policy
 
     async def _go_back(self, back: Revision, policy: Policy) -> dict[str, Any]:
-        saved = self._keep_edits()
-        answer = await self._agent.bring_in(policy, back.text)
+        agent = self._agent
+        saved = self._install_file(back.text)
+        answer = await agent.bring_in(policy, None)
+        if agent.state.revision(answer["revision"]) is None:
+            agent.state.add(agent.policy.revision)
         self.pending.hold_lists(answer["revision"])
         self.pending.clear()
         return {
@@ -297,15 +305,20 @@ class Changes:
             "saved": saved,
         }
 
-    def _keep_edits(self) -> str | None:
-        """Copy a rule file that was never applied before it is replaced; where to."""
-        text = self._agent._rules_text()
-        if not text.strip() or self._agent.state.has_text(text):
+    def _install_file(self, text: str) -> str | None:
+        """Make this the rule file. One that was never applied is kept; where, if it was."""
+        rules, saved = self._agent.paths.rules, None
+        try:
+            now = files.read_text(rules)
+        except (OSError, InputError):
+            now = ""
+        if now == text:
             return None
-        rules = self._agent.paths.rules
-        saved = rules.with_name(f"{rules.name}.saved")
-        files.write_atomically(saved, text)
-        return str(saved)
+        if now.strip() and not self._agent.state.has_text(now):
+            saved = rules.with_name(f"{rules.name}.saved")
+            files.write_atomically(saved, now)
+        files.write_atomically(rules, text)
+        return str(saved) if saved else None
 
     def _target(self, revision: int) -> Revision:
         """The revision of that number; for 0 the one that a rollback without one goes to."""
@@ -404,10 +417,11 @@ class Changes:
         )
         logins = frozenset(agent.config.logins)
         known = inodes_of((*policy.table.programs, *policy.table.directories))
+        session = connections_of(list(ancestors(peer)), ssh_connection, found, logins)
         return impact.Found(
             conversations=found,
-            session=connections_of(list(ancestors(peer)), ssh_connection, found, logins),
-            login_listeners=login_listeners(found, logins, program_name),
+            session=session,
+            login_listeners=login_listeners(found, logins, program_name, session),
             judge=Judge(policy.table, known),
             modes={server: state.mode for server, state in agent.enforcer.servers.items()},
         )

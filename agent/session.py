@@ -113,13 +113,23 @@ def connections_of(
 
 
 def login_listeners(
-    found: Sequence[Conversation], logins: Collection[str], program_of: Callable[[int], str | None]
+    found: Sequence[Conversation],
+    logins: Collection[str],
+    program_of: Callable[[int], str | None],
+    session: Sequence[Conversation] = (),
 ) -> list[Conversation]:
-    """The listeners that a login program holds, or that one listened on."""
+    """The listeners that a login program holds, and those through which the session came.
+
+    The latter may be held by systemd alone, which starts the login program on demand.
+    """
+    ports = {each.found.local_port for each in session}
     return [
         each
         for each in found
-        if each.found.listens and any(program_of(pid) in logins for pid in each.holders)
+        if each.found.listens
+        and (
+            each.found.local_port in ports or any(program_of(pid) in logins for pid in each.holders)
+        )
     ]
 
 

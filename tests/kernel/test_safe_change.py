@@ -222,6 +222,22 @@ def test_the_agent_is_killed_while_it_applies(box: Sandbox) -> None:
     assert box.call("history")["pending"] is None
 
 
+def test_a_disk_that_refuses_does_not_keep_the_rules(box: Sandbox) -> None:
+    folder = box.paths.rules.parent
+    away = folder.with_name("away")
+    with box.listener("plain", "127.0.0.1", 7001):
+        box.call("apply", text=SHUT, file="x", confirm=1)
+        folder.rename(away)
+        folder.write_text("in the way of the rule file")
+        box.wait_until(lambda: reaches(box), 5)  # in the kernel it is back
+        assert box.call("history")["pending"]["revision"] == 2
+        folder.unlink()
+        away.rename(folder)
+        box.wait_until(lambda: box.call("history")["pending"] is None, 5)
+        assert box.paths.rules.read_text() == OPEN
+        assert box.call("history")["revisions"][0]["revision"] == revision(box) == 3
+
+
 def test_lists_come_back_too(box: Sandbox) -> None:
     ports = box.paths.lists / "ports.txt"
     ports.write_text("7009\n")

@@ -237,6 +237,14 @@ def test_the_last_login_server_is_missed_and_no_sooner() -> None:
     assert dangers(look(by, {**ALL_ON, Server.LISTEN: Mode.OFF})) == []
 
 
+def test_a_listener_that_systemd_holds_for_sshd_counts() -> None:
+    found = list(judged().values())
+    session = connections_of(CHAIN, None, found, LOGINS)
+    held_by_systemd = login_listeners(found, LOGINS, {700: "systemd"}.get, session)
+    assert [each.found.inode for each in held_by_systemd] == [1]
+    assert login_listeners(found, LOGINS, {700: "systemd"}.get) == []
+
+
 # -- reports and ending ---------------------------------------------------------------
 
 
