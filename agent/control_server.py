@@ -16,6 +16,7 @@ import pwd
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ PATIENCE = 30.0
 """Seconds a client may take between two pieces of a frame, or idle between requests."""
 
 _CREDENTIALS = struct.Struct("=iII")  # struct ucred: pid, uid, gid (unix(7))
+
+PEER: ContextVar[int] = ContextVar("PEER", default=0)
+"""The process that asks, while its request is answered; 0 when that is not known."""
 
 Handler = Callable[[str, dict[str, Any], str], Awaitable[dict[str, Any]]]
 
@@ -107,7 +111,8 @@ class ControlServer:
         """The peer's user name when it may ask, by the kernel's word (SO_PEERCRED)."""
         peer: socket.socket = writer.get_extra_info("socket")
         raw = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-        _, uid, gid = _CREDENTIALS.unpack(raw)
+        pid, uid, gid = _CREDENTIALS.unpack(raw)
+        PEER.set(pid)
         try:
             name = pwd.getpwuid(uid).pw_name
         except KeyError:

@@ -37,6 +37,7 @@ from . import status
 from .audit import Folder, Log
 from .bytecode import Cache
 from .captures import FLUSH_EVERY, Captures
+from .changes import Changes
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer, EnforcerError
 from .events import Event, EventError, decode, document, state_document
@@ -49,6 +50,7 @@ from .state import State, now
 DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --follow` is
 UPKEEP_EVERY = 2.0
 RECONCILE_EVERY = 10.0
+COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
 
 _LOST_REPORTED = "lost-events-reported"
@@ -92,8 +94,9 @@ class Agent:
             "hits": self._hits,
             "stop": self._stop_command,
         }
-        self.changes: dict[str, Answer] = {"apply": self._apply, "activate": self._activate}
+        self.changes: dict[str, Answer] = {"activate": self._activate}
         """Carried out one after the other, with the name of who asked as `user`."""
+        self.safety = Changes(self)
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
@@ -119,6 +122,7 @@ class Agent:
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
+                asyncio.create_task(self._every(COUNTDOWN_EVERY, self.safety.look)),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -156,7 +160,7 @@ class Agent:
             self.config.audit_keep,
             self._unwritten_line,
         )
-        self.policy = self._first_policy()
+        self.policy = self.safety.at_start() or self._first_policy()
         self.enforcer = Enforcer(
             self.paths.pins,
             self.config.cgroup,
@@ -238,6 +242,7 @@ class Agent:
             self._say("agent-stopped", "agent stopped: what was in force stays in force")
         self.enforcer.close()
         self.log.close()
+        self.safety.close()
         self.state.close()
         self._worker.shutdown(wait=False)
 
@@ -413,22 +418,30 @@ class Agent:
         policy = await self._in_worker(self._compile, text, file, "check", 0)
         return self._applied(policy, changed=False)
 
-    async def _apply(
-        self, user: str, text: str | None = None, file: str | None = None
-    ) -> dict[str, Any]:
-        self.names = SystemNames(self.paths.lists)  # users and groups as they are now
+    async def compiled(self, user: str, text: str | None, file: str | None) -> Policy:
+        """The rules of a text, or of the rule file, with names and lists as they are now."""
+        self.names = SystemNames(self.paths.lists)
         source = str(self.paths.rules) if text is None else (file or "rules.toml")
         wanted = _text_of(self.paths.rules) if text is None else text
         self.config = self._read_config()
         number = self.policy.revision.revision + 1
         policy: Policy = await self._in_worker(self._compile, wanted, source, user, number)
+        return policy
+
+    def differs(self, policy: Policy) -> bool:
+        """Whether a policy is another than the one in force."""
+        now = self.policy
+        return (
+            policy.ruleset != now.ruleset
+            or policy.revision.lists != now.revision.lists
+            or policy.revision.text != now.revision.text
+        )
+
+    async def bring_in(self, policy: Policy, text: str | None) -> dict[str, Any]:
+        """Put a policy in force, and its text into the rule file where one is given."""
         if text is not None and not self._file_holds(text):
             await self._in_worker(files.write_atomically, self.paths.rules, text)
-        same = (
-            policy.ruleset == self.policy.ruleset
-            and policy.revision.lists == self.policy.revision.lists
-        )
-        if same and policy.revision.text == self.policy.revision.text:
+        if not self.differs(policy):
             self.rules_error = None
             return self._applied(self.policy, changed=False)
         self.state.add(policy.revision)
@@ -438,7 +451,9 @@ class Agent:
             self.state.remove(policy.revision.revision)
             raise
         self.rules_error = None
-        self._say("rules-applied", f"{user} applied {source} as revision {number}", user=user)
+        revision = policy.revision
+        message = f"{revision.user} applied {revision.file} as revision {revision.revision}"
+        self._say("rules-applied", message, user=revision.user)
         return self._applied(policy, changed=True)
 
     async def _put_in_force(self, policy: Policy) -> None:

@@ -77,16 +77,17 @@ def owners(inodes: set[int]) -> dict[int, Owner]:
     for pid in sorted(int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
         if len(found) == len(wanted):
             break
-        for link in _descriptors(pid):
+        for link in descriptors(pid):
             inode = wanted.get(link)
             if inode is not None and inode not in found:
-                owner = _owner(pid)
+                owner = owner_of(pid)
                 if owner:
                     found[inode] = owner
     return found
 
 
-def _descriptors(pid: int) -> Iterator[str]:
+def descriptors(pid: int) -> Iterator[str]:
+    """What a process's descriptors are, as /proc words it: `socket:[4711]`."""
     try:
         for entry in os.scandir(f"/proc/{pid}/fd"):
             try:
@@ -97,7 +98,8 @@ def _descriptors(pid: int) -> Iterator[str]:
         return
 
 
-def _owner(pid: int) -> Owner | None:
+def owner_of(pid: int) -> Owner | None:
+    """Who a process is; `None` when it is gone."""
     try:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
@@ -179,6 +181,14 @@ class Registry:
     def shut(self) -> list[tuple[Any, Any]]:
         """Keys and entries whose listeners no peer gets in to."""
         return [(key, value) for key, value in self._entries() if value["flags"] & abi.C["SR_SHUT"]]
+
+    def recorded(self) -> dict[Place, Any]:
+        """The entries of this network namespace: who listened, as it was at listen()."""
+        return {
+            _place(key): value
+            for key, value in self._entries()
+            if key["netns"] == self._cookie and value["count"]
+        }
 
     def reopen(self, key: Any) -> None:
         """Let peers in again."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,14 +55,31 @@ class State:
 
     def latest(self) -> Revision | None:
         """The revision applied last."""
-        row = self._db.execute(
+        return next(self.revisions(), None)
+
+    def revision(self, number: int) -> Revision | None:
+        """The revision of that number."""
+        return next(self.revisions("revision = ?", number), None)
+
+    def before(self, number: int) -> Revision | None:
+        """The revision before that number."""
+        return next(self.revisions("revision < ?", number), None)
+
+    def has_text(self, text: str) -> bool:
+        """Whether a rule file with this text was ever applied."""
+        return any(self.revisions("text = ?", text))
+
+    def revisions(self, which: str = "1", *values: int | str) -> Iterator[Revision]:
+        """Revisions, the latest first; `which` is a condition on the table's columns."""
+        rows = self._db.execute(
             "SELECT revision, applied, user, file, text, lists FROM revisions"
-            " ORDER BY revision DESC LIMIT 1"
-        ).fetchone()
-        if row is None:
-            return None
-        number, applied, user, file, text, lists = row
-        return Revision(number, applied, user, file, text, json.loads(lists))
+            f" WHERE {which} ORDER BY revision DESC",
+            values,
+        )
+        return (
+            Revision(number, applied, user, file, text, json.loads(lists))
+            for number, applied, user, file, text, lists in rows
+        )
 
     def add(self, revision: Revision) -> None:
         """Record what is about to be in force."""

@@ -36,7 +36,8 @@ def report(agent: Agent) -> dict[str, Any]:
     enforcing = proven and any(state.mode is Mode.ENFORCE for state in on)
     table = policy.table
     return {
-        "sentence": sentence(enforcer.servers, policy.revision.revision, agent.rules_error),
+        "sentence": sentence(enforcer.servers, policy.revision.revision, agent.rules_error)
+        + agent.safety.sentence(),
         "enforcing": enforcing,
         "agent": {
             "pid": os.getpid(),
@@ -55,6 +56,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "file": policy.revision.file,
             "differs": agent.rules_differ(),
             "error": agent.rules_error,
+            "pending": agent.safety.waiting(),
         },
         "table": {
             "entries": table.required.entries,

@@ -19,11 +19,14 @@ _MODES = {mode.word: mode for mode in Mode}
 _KEYS = {
     "product": ("audit", "message", "capture"),
     "servers": tuple(server.word for server in Server),
-    "agent": ("cgroup",),
+    "agent": ("cgroup", "logins"),
     "audit": ("max_bytes", "keep"),
     "events": ("buffer_pages",),
     "captures": ("keep_days", "keep_rows"),
 }
+
+LOGINS = ("sshd", "sshd-session", "dropbear", "in.telnetd", "telnetd")
+"""Programs through which people log in over the network, by the last part of their path."""
 
 
 def _all_off() -> dict[Server, Mode]:
@@ -39,7 +42,8 @@ class AgentConfig:
     log is rotated, `audit_keep` how many old ones are kept. `buffer_pages` is
     the size of the event buffer of one CPU, a power of two. Captured
     transactions are kept `captures_keep_days` days after they were last seen,
-    and the last `captures_keep_rows` of them.
+    and the last `captures_keep_rows` of them. `logins` are the names of the
+    programs whose connections and listeners `apply` watches over.
     """
 
     product: Product = Product()
@@ -50,6 +54,7 @@ class AgentConfig:
     buffer_pages: int = 64
     captures_keep_days: int = 90
     captures_keep_rows: int = 100_000
+    logins: tuple[str, ...] = LOGINS
 
 
 def parse_agent_config(text: str, *, file: str) -> AgentConfig:
@@ -80,6 +85,7 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
             shipped.captures_keep_rows,
             (1, 10_000_000),
         ),
+        logins=_logins(document, tables["agent"]),
     )
     if errors := document.errors():
         raise InputError(errors)
@@ -115,6 +121,16 @@ def _cgroup(document: TomlDocument, table: dict[str, object]) -> str | None:
         document.wrong_value(("agent", "cgroup"), f"cgroup is {shown(path)}", hint)
         return None
     return path
+
+
+def _logins(document: TomlDocument, table: dict[str, object]) -> tuple[str, ...]:
+    value = table.get("logins", list(LOGINS))
+    names = value if isinstance(value, list) else [None]
+    if all(isinstance(name, str) and name and "/" not in name for name in names):
+        return tuple(names)
+    hint = 'list names without their folders, as in ["sshd", "dropbear"]'
+    document.wrong_value(("agent", "logins"), f"logins is {shown(value)}", hint)
+    return LOGINS
 
 
 def _number(

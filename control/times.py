@@ -11,6 +11,14 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 _CLOCK = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2})?")
 
 
+def parse_duration(text: str) -> timedelta:
+    """`90s`, `15m`, `2h`, `1d`, `1w`. Raises ValueError with a sentence for people."""
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text} is not a duration; use 60s, 5m or 1h")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+
+
 def parse_since(text: str, now: datetime) -> datetime:
     """`90s`, `15m`, `2h`, `1d`, `1w` ago; `14:30`, `today`; a date, or ISO date and time.
 

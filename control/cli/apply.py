@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sockrules apply`: put the rule file in force, whole or not at all."""
+"""`sockrules apply`: put the rule file in force, whole or not at all, and not unawares."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import click
 
 from .. import render
+from .change_words import pending_line, preview_lines, seconds, session_arguments
 from .failures import problem_line
 from .inputs import rules_text
 from .options import SETTINGS, here, json_option, root_option
@@ -13,33 +16,68 @@ from .options import SETTINGS, here, json_option, root_option
 
 @click.command(context_settings=SETTINGS)
 @click.argument("file", required=False)
+@click.option(
+    "--confirm",
+    callback=seconds,
+    metavar="TIME",
+    help="Take it back by itself unless `sockrules confirm` comes within TIME (60s, 5m).",
+)
+@click.option("--force", is_flag=True, help="Even if it locks this session or every login out.")
+@click.option("--dry-run", is_flag=True, help="Show what would change and whom it would hit.")
 @json_option
 @root_option
-def apply(file: str | None, as_json: bool) -> None:
+@click.pass_context
+def apply(
+    context: click.Context,
+    file: str | None,
+    confirm: float | None,
+    force: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
     """Put the rule file in force, whole or not at all.
 
-    With FILE (or - for standard input), that becomes the installed one. The agent
-    compiles the rules again and swaps them in at once; where anything is wrong, nothing
-    changes. Servers that are off stay off: see activate.
+    With FILE (or - for standard input), that becomes the installed one. Shows what
+    changes, and which of today's listeners and connections the new rules would reject if
+    they began now. What goes on now is not cut; but where this very session, or the last
+    login server, would be rejected, nothing is applied without --force (and --dry-run
+    exits with status 1). Servers that are off stay off: see activate.
 
     \b
     Example:
-      sockrules check new-rules.toml && sockrules apply new-rules.toml
+      sockrules apply new-rules.toml --confirm 60s && ssh this-host sockrules confirm
     """
     from ..client import Client, problems_of
 
     paths = here()
     text, name = (None, str(paths.rules)) if file is None else rules_text(paths, file)
-    result = Client(paths.socket).call("apply", text=text, file=name)
+    client, session = Client(paths.socket), session_arguments()
+    preview = client.call("preview", text=text, file=name, **session)
+    if not as_json:
+        for line in preview_lines(preview):
+            click.echo(line)
+        for warning in problems_of(preview.get("warnings")):
+            click.echo(problem_line(warning), err=True)
+    if dry_run:
+        if as_json:
+            click.echo(render.document(preview))
+        context.exit(1 if preview.get("dangers") else 0)
+    asked = {"confirm": confirm} if confirm is not None else {}
+    forced = {"force": True} if force else {}
+    result = client.call("apply", text=text, file=name, **asked, **forced, **session)
     if as_json:
-        click.echo(render.document(result))
+        shown = {key: preview.get(key) for key in ("difference", "impact", "session", "dangers")}
+        click.echo(render.document({**result, **shown}))
         return
-    for warning in problems_of(result.get("warnings")):
-        click.echo(problem_line(warning), err=True)
+    click.echo(_sentence(result))
+    if isinstance(result.get("pending"), dict):
+        click.echo(pending_line(result["pending"]))
+
+
+def _sentence(result: dict[str, Any]) -> str:
     revision = render.safe(result.get("revision", "?"))
     if not result.get("changed"):
-        click.echo(f"nothing to change: revision {revision} is in force")
-        return
+        return f"nothing to change: revision {revision} is in force"
     rules, steps = result.get("rules"), result.get("steps")
     what = render.plural(rules, "rule") if isinstance(rules, int) else "the rules"
-    click.echo(f"applied {what} as revision {revision}, at most {render.safe(steps)} steps")
+    return f"applied {what} as revision {revision}, at most {render.safe(steps)} steps"
