@@ -37,6 +37,7 @@ from .bytecode import Cache
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer
 from .events import Event, EventError, decode, document, state_document
+from .messages import Messages
 from .policy import Policy, read_policy
 from .programs import ProgramPaths
 from .state import State, now
@@ -94,6 +95,7 @@ class Agent:
         self.policy: Policy
         self.enforcer: Enforcer
         self.log: Log
+        self.messages: Messages
 
     # -- life -------------------------------------------------------------------------
 
@@ -160,6 +162,11 @@ class Agent:
         )
         self.folder = Folder(self._word)
         self._hits_seen = [(0, 0)] * len(self.policy.table.rules)
+        self.messages = Messages(
+            self.paths.state_db, self.config.messages, self._word, self.host
+        )
+        self.messages.start()
+        self.sinks.append(self.messages.take)
 
     def _read_config(self) -> AgentConfig:
         path = self.paths.agent_config
@@ -197,6 +204,7 @@ class Agent:
     def _end(self) -> None:
         self.drain()
         self._write(self.folder.flush())
+        self.messages.close()
         self._keep_hits()
         if self._detach:
             self.enforcer.detach()
@@ -246,6 +254,7 @@ class Agent:
             if event.flags & (_AUDIT | _REJECT):
                 documents += self.folder.take(event)
         documents += self.folder.expire(time.monotonic_ns())
+        self.messages.expire(time.monotonic_ns())
         documents += self._losses()
         self._write(documents)
 
@@ -387,6 +396,7 @@ class Agent:
         source = str(self.paths.rules) if text is None else (file or "rules.toml")
         wanted = self._rules_text() if text is None else text
         self.config = self._read_config()
+        self.messages.configure(self.config.messages)
         number = self.policy.revision.revision + 1
         policy: Policy = await self._in_worker(self._compile, wanted, source, user, number)
         if text is not None and text != self._rules_text():
