@@ -162,9 +162,7 @@ class Agent:
         )
         self.folder = Folder(self._word)
         self._hits_seen = [(0, 0)] * len(self.policy.table.rules)
-        self.messages = Messages(
-            self.paths.state_db, self.config.messages, self._word, self.host
-        )
+        self.messages = Messages(self.paths.state_db, self.config.messages, self._word, self.host)
         self.messages.start()
         self.sinks.append(self.messages.take)
 

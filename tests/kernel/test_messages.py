@@ -98,7 +98,7 @@ def test_a_rejected_connect_is_told_everywhere(fresh: Sandbox, tmp_path: Path) -
     assert str(data["program"]).startswith("/usr/bin/python3")
     assert message["text"] == heard.rpartition("] ")[2]
 
-    fresh.wait_until(lambda: (tmp_path / "heard").exists(), 10)
+    fresh.wait_until((tmp_path / "heard").exists, 10)
     fresh.wait_until(lambda: (tmp_path / "heard").read_text().endswith("\n"), 10)
     assert json.loads((tmp_path / "heard").read_text()) == message
 
@@ -157,7 +157,7 @@ def test_a_hanging_command_and_a_missing_syslog_hold_up_neither_rules_nor_audit(
     assert f"messages do not reach syslog: {tmp_path}/log: no such file" in problems
     assert "killed after 2 s" in problems
     assert report["enforcing"] is True
-    fresh.wait_until(lambda: (tmp_path / "pid").exists(), 10)
+    fresh.wait_until((tmp_path / "pid").exists, 10)
     fresh.stop()
     running = Path(f"/proc/{(tmp_path / 'pid').read_text().strip()}")
     assert not running.exists()
