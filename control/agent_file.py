@@ -40,6 +40,11 @@ _KEYS = {
 _FORMATS = ("rfc5424", "rfc3164")
 
 
+def known_keys() -> dict[str, tuple[str, ...]]:
+    """The keys of agent.toml, by table."""
+    return dict(_KEYS)
+
+
 @dataclass(frozen=True, slots=True)
 class MessageSettings:
     """What agent.toml says about the message queue and where messages go besides.
