@@ -66,12 +66,13 @@ def messages(
     show = _show_json if as_json else _show
     if follow:
         _follow(queue, wanted, lines, show)
-    elif lines is None:
-        for message in queue.read(wanted):
-            show(message)
-    else:
-        for message in queue.last(wanted, lines):
-            show(message)
+        return
+    found = queue.read(wanted) if lines is None else iter(queue.last(wanted, lines))
+    shown = 0
+    for shown, message in enumerate(found, 1):  # noqa: B007 (the count is wanted)
+        show(message)
+    if not shown and not as_json:
+        click.echo("no messages", err=True)
 
 
 def _follow(
