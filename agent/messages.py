@@ -172,9 +172,10 @@ class Messages:
         return batch
 
     def _configure(self) -> None:
-        if self._wanted is self._settings:
+        settings = self._wanted
+        if settings == self._settings:
             return
-        self._settings = settings = self._wanted
+        self._settings = settings
         self._store.keep, self._store.keep_days = settings.keep, settings.keep_days
         self._logs.configure(settings)
         self._command.configure(settings)
@@ -210,7 +211,7 @@ class Messages:
             self._deliver([told], always=True)
         if suppressed := self._command.due(time.monotonic()):
             limit = self._command.limit
-            reason = f"it is started at most {limit} times a minute, for one after the other"
+            reason = f"it is started at most {limit} times a minute, one run after the other"
             told = self._own(messages.SUPPRESSED, messages=suppressed, reason=reason)
             self._deliver([told], always=True)
 

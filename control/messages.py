@@ -59,13 +59,13 @@ _OUTCOMES = {
     "simulated": ("0003", NOTICE, "would be rejected"),
 }
 
-SUPPRESSED = Kind("SRM0001", WARNING, "{messages} messages were not given to the command: {reason}")
+SUPPRESSED = Kind("SRM0001", WARNING, "messages not given to the command: {messages}; {reason}")
 DROPPED = Kind(
     "SRM0002",
     WARNING,
-    "{messages} messages were lost: they came faster than they could be delivered",
+    "messages lost: {messages}; they came faster than they could be delivered",
 )
-UNSTORED = Kind("SRM0003", WARNING, "{messages} messages could not be stored: {reason}")
+UNSTORED = Kind("SRM0003", WARNING, "messages not stored: {messages}; {reason}")
 
 REQUESTS = {
     (server, outcome): Kind(prefix + number, severity, f"{what} {said} by rule {{rule}}: {who}")
@@ -196,6 +196,34 @@ def utc(moment: datetime) -> str:
     """`2025-01-31T13:30:05.123456Z`: of one length, so that texts sort as the times do."""
     text = moment.astimezone(UTC).isoformat(timespec="microseconds")
     return text.replace("+00:00", "Z")
+
+
+def summary(report: Mapping[str, Any]) -> str:
+    """The `messages` of a status document in a line: what went where, and what did not."""
+    command = report.get("command") or {}
+    parts = [
+        f"{tally.get('delivered', 0)} {what}"
+        for place, what in _PLACES.items()
+        if (tally := report.get(place) or {}).get("delivered") or place == "queue"
+    ]
+    parts += [
+        f"{tally['failed']} not {what}"
+        for place, what in _PLACES.items()
+        if (tally := report.get(place) or {}).get("failed")
+    ]
+    if suppressed := command.get("suppressed"):
+        parts.append(f"{suppressed} too many for the command")
+    if dropped := report.get("dropped"):
+        parts.append(f"{dropped} lost")
+    return ", ".join(parts)
+
+
+_PLACES = {
+    "queue": "stored",
+    "syslog": "told syslog",
+    "journal": "told the journal",
+    "command": "given to the command",
+}
 
 
 @dataclass(frozen=True, slots=True)

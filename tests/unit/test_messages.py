@@ -192,6 +192,31 @@ def test_the_journal_gets_every_datum_as_a_field() -> None:
 def test_a_message_about_messages_has_no_rule() -> None:
     message = messages.of_agent(SUPPRESSED, MOMENT, "host", messages=3, reason="enough")
     doc = document(message)
-    assert doc["text"] == "3 messages were not given to the command: enough"
+    assert doc["text"] == "messages not given to the command: 3; enough"
     assert doc["data"] == {"messages": 3, "reason": "enough"}
     assert "rule" not in doc
+
+
+@pytest.mark.parametrize(
+    ("report", "text"),
+    [
+        ({}, "0 stored"),
+        (
+            {"queue": {"delivered": 3, "failed": 0}, "syslog": {"delivered": 3}},
+            "3 stored, 3 told syslog",
+        ),
+        (
+            {
+                "queue": {"delivered": 8, "failed": 1},
+                "syslog": {"delivered": 0, "failed": 9},
+                "journal": {"delivered": 9, "failed": 0},
+                "command": {"delivered": 2, "failed": 1, "suppressed": 5},
+                "dropped": 4,
+            },
+            "8 stored, 9 told the journal, 2 given to the command, 1 not stored,"
+            " 9 not told syslog, 1 not given to the command, 5 too many for the command, 4 lost",
+        ),
+    ],
+)
+def test_the_line_of_status(report: dict[str, Any], text: str) -> None:
+    assert messages.summary(report) == text
