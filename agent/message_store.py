@@ -14,7 +14,7 @@ from ..control.messages import Message, utc
 
 _FORGET_EVERY = 60.0  # seconds
 _FORGET_AT_ONCE = 5000  # rows, so that nobody else waits long for the database
-_PATIENCE = 2.0  # seconds to wait for another writer
+_PATIENCE = 5.0  # seconds to wait for another writer
 
 
 class Store:

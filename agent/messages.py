@@ -86,16 +86,25 @@ class Messages:
     def take(self, event: Event) -> None:
         """An event was read; if its rule asks for a message, there will be one."""
         if event.flags & _MESSAGE:
-            self._put(self._folder.take(event))
+            self._put(lambda: self._folder.take(event))
 
     def expire(self, now: int) -> None:
         """Messages for repetitions whose time is over at `now` (monotonic, ns)."""
-        self._put(self._folder.expire(now))
+        self._put(lambda: self._folder.expire(now))
+
+    def flush(self) -> None:
+        """Messages for all repetitions so far: before rules' names are forgotten, or the end."""
+        self._put(self._folder.flush)
 
     def _of(self, event: Event, count: int) -> Message:
         return messages.of_request(self._word(event, count))
 
-    def _put(self, worded: list[dict[str, Any]]) -> None:
+    def _put(self, words: Callable[[], list[dict[str, Any]]]) -> None:
+        try:
+            worded = words()
+        except Exception as error:  # what cannot be worded must not cost the drain other events
+            self._sent_on.bad(f"{type(error).__name__}: {error}")
+            return
         for each in worded:
             try:
                 self._waiting.put_nowait(each["message"])
@@ -139,7 +148,7 @@ class Messages:
 
     def close(self) -> None:
         """Deliver what is left, in a few seconds at most, and end."""
-        self._put(self._folder.flush())
+        self.flush()
         self._ending.set()
         if self._thread.is_alive():
             self._thread.join(_PATIENCE)

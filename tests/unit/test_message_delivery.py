@@ -289,6 +289,29 @@ def test_what_the_delivery_cannot_keep_up_with_is_dropped_and_told(
     assert stored(place)[-1].data["messages"] == 15
 
 
+def test_an_event_that_cannot_be_worded_costs_no_other(
+    place: Path, settings: MessageSettings
+) -> None:
+    def broken(of: Event, count: int) -> dict[str, Any]:
+        return word(of, count) if of.remote_address != MAPPED | 1 else {}
+
+    agent = Messages(place / "state.db", settings, broken, "host")
+    agent.start()
+    agent.take(event(1))
+    agent.take(event(2))
+    agent.close()
+    assert [each.data["remote"] for each in stored(place)] == ["0.0.0.2:25"]
+    assert "messages do not reach anything: KeyError" in agent.problems()[-1]
+
+
+def test_flushing_tells_of_repetitions_now(place: Path, make: Callable[..., Messages]) -> None:
+    agent = make()
+    agent.take(event())
+    agent.take(event())
+    agent.flush()
+    until(lambda: [message.count for message in stored(place)] == [1, 1])
+
+
 # -- syslog and the journal ---------------------------------------------------------------
 
 
