@@ -13,7 +13,7 @@ from ..problems import InputError
 from .assignments import assigned, blamed
 from .failures import WrongInput
 from .options import SETTINGS, here, json_option, names_in_file, root_option
-from .rule_change import _change
+from .rule_change import edit_rules
 from .rule_options import key_options, place_of, place_options, written
 
 
@@ -42,7 +42,7 @@ def set_(name: str, words: tuple[str, ...], as_json: bool, **keys: Any) -> None:
                 raise WrongInput(f"{key} is set twice", "set each key once")
             values[key] = value
     try:
-        _change(
+        edit_rules(
             [values.get("name", name)],
             "changed",
             lambda text: rules_edit.set_keys(text, name, values),
@@ -91,7 +91,7 @@ def copy(
     from .. import rules_edit
 
     place = place_of(first, last, before, after, to)
-    _change(
+    edit_rules(
         [new],
         "added",
         lambda text: rules_edit.copy(text, name, new, place),
