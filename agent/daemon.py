@@ -43,6 +43,7 @@ from .enforcer import Enforcer, EnforcerError
 from .events import Event, EventError, decode, document, state_document
 from .hits import HitCounter
 from .loader import LoadError
+from .messages import Messages
 from .policy import Policy, read_policy
 from .programs import ProgramPaths
 from .state import State, now
@@ -102,6 +103,7 @@ class Agent:
         self.policy: Policy
         self.enforcer: Enforcer
         self.log: Log
+        self.messages: Messages
 
     # -- life -------------------------------------------------------------------------
 
@@ -188,6 +190,9 @@ class Agent:
         self.folder = Folder(self._word)
         self.hits = HitCounter(self.state)
         self.hits.follow(self.enforcer.kernel, self.policy.table.rules)
+        self.messages = Messages(self.paths.state_db, self.config.messages, self._word, self.host)
+        self.messages.start()
+        self.sinks.append(self.messages.take)
 
     def _lost_before(self) -> int:
         """How many lost events earlier agents reported; none of those that new maps count."""
@@ -230,7 +235,8 @@ class Agent:
         return policy
 
     def _end(self) -> None:
-        for work in (self.drain, self._write_folded, self.hits.collect, self.captures.close):
+        sinks = (self.messages.close, self.captures.close)
+        for work in (self.drain, self._write_folded, self.hits.collect, *sinks):
             try:
                 work()
             except Exception as error:  # a full disk must not keep anything attached
@@ -278,6 +284,7 @@ class Agent:
             if event.flags & (_AUDIT | _REJECT):
                 documents += self.folder.take(event)
         documents += self.folder.expire(time.monotonic_ns())
+        self.messages.expire(time.monotonic_ns())
         losses = self._losses()
         self._write(documents + losses)
         if losses:
@@ -424,6 +431,7 @@ class Agent:
         source = str(self.paths.rules) if text is None else (file or "rules.toml")
         wanted = _text_of(self.paths.rules) if text is None else text
         self.config = self._read_config()
+        self.messages.configure(self.config.messages)
         number = self.policy.revision.revision + 1
         policy: Policy = await self._in_worker(self._compile, wanted, source, user, number)
         return policy

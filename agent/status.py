@@ -75,7 +75,8 @@ def report(agent: Agent) -> dict[str, Any]:
             "unwritten": agent.log.unwritten,
             "malformed": agent.malformed,
         },
-        "problems": list(agent.problems),
+        "messages": agent.messages.report(),
+        "problems": [*agent.problems, *agent.messages.problems()],
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .messages import FACILITIES
 from .model import Mode, Product, Server
 from .problems import InputError, did_you_mean, listed
 from .toml_document import TomlDocument, shown
@@ -23,7 +24,48 @@ _KEYS = {
     "audit": ("max_bytes", "keep"),
     "events": ("buffer_pages",),
     "captures": ("keep_days", "keep_rows"),
+    "messages": (
+        "keep",
+        "keep_days",
+        "syslog",
+        "syslog_socket",
+        "syslog_format",
+        "syslog_facility",
+        "journal",
+        "journal_socket",
+        "command",
+        "command_seconds",
+        "command_per_minute",
+    ),
 }
+_FORMATS = ("rfc5424", "rfc3164")
+
+
+def known_keys() -> dict[str, tuple[str, ...]]:
+    """The keys of agent.toml, by table."""
+    return dict(_KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class MessageSettings:
+    """What agent.toml says about the message queue and where messages go besides.
+
+    The newest `keep` messages of the last `keep_days` days are kept. `command`
+    is a program and its arguments, empty for none; a run that takes longer than
+    `command_seconds` is killed, and at most `command_per_minute` are started.
+    """
+
+    keep: int = 100_000
+    keep_days: int = 30
+    syslog: bool = True
+    syslog_socket: str = "/dev/log"
+    syslog_format: str = "rfc5424"
+    syslog_facility: str = "authpriv"
+    journal: bool = True
+    journal_socket: str = "/run/systemd/journal/socket"
+    command: tuple[str, ...] = ()
+    command_seconds: int = 10
+    command_per_minute: int = 60
 
 LOGINS = ("sshd", "sshd-session", "dropbear", "in.telnetd", "telnetd")
 """Programs through which people log in over the network, by the last part of their path."""
@@ -55,6 +97,7 @@ class AgentConfig:
     captures_keep_days: int = 90
     captures_keep_rows: int = 100_000
     logins: tuple[str, ...] = LOGINS
+    messages: MessageSettings = MessageSettings()
 
 
 def parse_agent_config(text: str, *, file: str) -> AgentConfig:
@@ -86,6 +129,7 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
             (1, 10_000_000),
         ),
         logins=_logins(document, tables["agent"]),
+        messages=_messages(document, tables),
     )
     if errors := document.errors():
         raise InputError(errors)
@@ -116,11 +160,74 @@ def _cgroup(document: TomlDocument, table: dict[str, object]) -> str | None:
     path = table.get("cgroup")
     if path is None:
         return None
-    if not isinstance(path, str) or not path.startswith("/"):
-        hint = 'use an absolute path, as in "/sys/fs/cgroup/system.slice"'
-        document.wrong_value(("agent", "cgroup"), f"cgroup is {shown(path)}", hint)
-        return None
-    return path
+    return _path(document, ("agent", "cgroup"), path, None, "/sys/fs/cgroup/system.slice")
+
+
+def _messages(document: TomlDocument, tables: dict[str, dict[str, object]]) -> MessageSettings:
+    shipped, table = MessageSettings(), tables["messages"]
+
+    def number(key: str, first: int, last: int) -> int:
+        return _number(document, tables, ("messages", key), getattr(shipped, key), (first, last))
+
+    def switch(key: str) -> bool:
+        why = "nothing stands behind it"
+        value = document.yes_no(("messages", key), table.get(key, getattr(shipped, key)), why)
+        return bool(value)
+
+    def path(key: str) -> str:
+        known: str = getattr(shipped, key)
+        place = ("messages", key)
+        return _path(document, place, table.get(key, known), known, known) or known
+
+    def word(key: str, known: tuple[str, ...]) -> str:
+        value = table.get(key, getattr(shipped, key))
+        if isinstance(value, str) and value in known:
+            return value
+        near = did_you_mean(value, known) if isinstance(value, str) else ""
+        words = listed((f'"{each}"' for each in known), "or")
+        document.wrong_value(("messages", key), f"{key} is {shown(value)}", near or f"use {words}")
+        return known[0]
+
+    return MessageSettings(
+        keep=number("keep", 1, 10_000_000),
+        keep_days=number("keep_days", 1, 36_500),
+        syslog=switch("syslog"),
+        syslog_socket=path("syslog_socket"),
+        syslog_format=word("syslog_format", _FORMATS),
+        syslog_facility=word("syslog_facility", tuple(FACILITIES)),
+        journal=switch("journal"),
+        journal_socket=path("journal_socket"),
+        command=_command(document, table.get("command", [])),
+        command_seconds=number("command_seconds", 1, 3600),
+        command_per_minute=number("command_per_minute", 1, 60_000),
+    )
+
+
+def _command(document: TomlDocument, value: object) -> tuple[str, ...]:
+    place = ("messages", "command")
+    hint = 'write the program and its arguments, as in ["/usr/local/bin/notify", "--now"]'
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        what = "holds more than texts" if isinstance(value, list) else f"is {shown(value)}"
+        document.wrong_value(place, f"command {what}", hint)
+        return ()
+    if value and not value[0].startswith("/"):
+        document.wrong_value(place, f"{shown(value[0])} is not an absolute path", hint)
+        return ()
+    if any("\0" in word for word in value):
+        document.wrong_value(place, "command holds a NUL character", "take it out")
+        return ()
+    return tuple(value)
+
+
+def _path(
+    document: TomlDocument, place: tuple[str, str], value: object, shipped: str | None, example: str
+) -> str | None:
+    """An absolute path; `shipped` when it was none and reported."""
+    if isinstance(value, str) and value.startswith("/") and "\0" not in value:
+        return value
+    hint = f'use an absolute path, as in "{example}"'
+    document.wrong_value(place, f"{place[1]} is {shown(value)}", hint)
+    return shipped
 
 
 def _logins(document: TomlDocument, table: dict[str, object]) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from itertools import pairwise
 from .problems import did_you_mean
 from .rules_file import sequence_step
 from .toml_blocks import Block, cut
-from .toml_keys import newline_of, pairs, quoted, with_key
+from .toml_keys import newline_of, pairs, quoted, with_key, without_comments
 
 ORDER = (
     "name",
@@ -89,6 +89,23 @@ def move(text: str, name: str, place: Place) -> str:
         return text
     newline, apart = newline_of(text), _are_apart(blocks)
     return _joined(_insert(_without(blocks, at), blocks[at], position, newline, apart), newline)
+
+
+def copy(text: str, name: str, new: str, place: Place | None = None) -> str:
+    """Add a copy of a rule under a new name, directly after it unless a place is named.
+
+    The comments that belong to the rule stay with it and are not copied.
+    """
+    blocks = _cut(text)
+    original = blocks[_find(blocks, name)]
+    if any(block.kind == "rule" and block.name == new for block in blocks):
+        raise EditError(f"a rule is named {new} already; names are unique")
+    newline = newline_of(text)
+    body = original.text if original.text.endswith("\n") else original.text + newline
+    renamed = with_key(without_comments(body), "name", new, ORDER, newline)
+    position = _position(blocks, place or Place("after", rule=name), None)
+    blocks = _insert(blocks, Block("rule", renamed, new), position, newline, _are_apart(blocks))
+    return _joined(blocks, newline)
 
 
 def set_keys(text: str, name: str, keys: Mapping[str, str]) -> str:

@@ -15,6 +15,8 @@ from tree_sitter import Node
 
 from .toml_blocks import HEADERS, parsed
 
+Value = str | int | Sequence[str]
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:
@@ -55,20 +57,47 @@ def _pair(source: bytes, node: Node) -> Pair:
     )
 
 
-def with_key(table: str, key: str, value: str, order: Sequence[str], newline: str) -> str:
+def with_key(table: str, key: str, value: Value, order: Sequence[str], newline: str) -> str:
     """The text of a table with the key set; a new key stands after those before it in `order`."""
     present = pairs(table)
     for pair in present:
         if pair.key == key:
             first, last = pair.value
             old = table[first:last]
-            new = quoted(value)
+            new = literal(value)
             if old in ("true", "false") and value in ("yes", "no"):
                 new = "true" if value == "yes" else "false"
             return table[:first] + new + table[last:]
     at = _place_of(table, key, present, order)
     head = table[:at] if table[:at].endswith("\n") else table[:at] + newline
-    return f"{head}{_aligned(present, key)}= {quoted(value)}{newline}{table[at:]}"
+    return f"{head}{_aligned(present, key)}= {literal(value)}{newline}{table[at:]}"
+
+
+def without_key(table: str, key: str) -> str:
+    """The text of a table without the key and the lines that it stands on."""
+    for pair in pairs(table):
+        if pair.key == key:
+            first, last = pair.lines
+            return table[:first] + table[last:]
+    return table
+
+
+def without_comments(table: str) -> str:
+    """The text of a table without the comment lines above its header and below its keys."""
+    source = table.encode("utf-8")
+    header = next(node for node in parsed(table).children if node.type in HEADERS)
+    last = max(child.end_byte for child in header.children if child.type != "comment")
+    end = source.find(b"\n", last) + 1 or len(source)
+    return source[source.rfind(b"\n", 0, header.start_byte) + 1 : end].decode("utf-8")
+
+
+def literal(value: Value) -> str:
+    """A value as TOML: a text, a number, or an array of texts."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, int):
+        return str(value)
+    return f"[{', '.join(map(quoted, value))}]"
 
 
 def quoted(value: str) -> str:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import click
 
 from .options import SETTINGS, root_option
-from .rule_change import add, disable, enable, move, remove, set_
+from .rule_change import add, disable, enable, move, remove
 from .rule_list import list_, show
+from .rule_set import copy, set_
 
 
 @click.group(context_settings=SETTINGS)
@@ -21,5 +22,5 @@ def rule() -> None:
     """
 
 
-for command in (list_, show, add, set_, move, enable, disable, remove):
+for command in (list_, show, add, set_, copy, move, enable, disable, remove):
     rule.add_command(command)

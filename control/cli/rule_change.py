@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`sockrules rule add`, `set`, `move`, `enable`, `disable`, `remove`: edits of the rule file.
+"""`sockrules rule add`, `move`, `enable`, `disable`, `remove`: edits of the rule file.
 
 Every edit is checked as a whole file before it replaces the old one. Edits that
 could make the rules too many for the kernel are compiled, too.
@@ -49,32 +49,8 @@ def add(
     place = place_of(first, last, before, after) or rules_edit.LAST
     values = {"name": name, **written(keys)}
     _check_condition(values["server"], values["when"])
-    _change([name], "added", lambda text: rules_edit.add(text, values, place), as_json, grows=True)
-
-
-@click.command("set", context_settings=SETTINGS)
-@click.argument("name", shell_complete=names_in_file)
-@key_options(required=False)
-@json_option
-@root_option
-def set_(name: str, as_json: bool, **keys: Any) -> None:
-    """Change keys of a rule; those left out stay as they are.
-
-    \b
-    Example:
-      sockrules rule set no-telnet --audit yes --no-active
-    """
-    from .. import rules_edit
-
-    values = written(keys)
-    if not values:
-        raise click.UsageError("nothing to set; name a key, as in --authority no")
-    _change(
-        [name],
-        "changed",
-        lambda text: rules_edit.set_keys(text, name, values),
-        as_json,
-        grows=True,
+    edit_rules(
+        [name], "added", lambda text: rules_edit.add(text, values, place), as_json, grows=True
     )
 
 
@@ -104,7 +80,7 @@ def move(
     place = place_of(first, last, before, after, to)
     if place is None:
         raise click.UsageError("where to? Name --first, --last, --before, --after or --to")
-    _change([name], "moved", lambda text: rules_edit.move(text, name, place), as_json)
+    edit_rules([name], "moved", lambda text: rules_edit.move(text, name, place), as_json)
 
 
 @click.command(context_settings=SETTINGS)
@@ -120,7 +96,7 @@ def enable(names: tuple[str, ...], as_json: bool) -> None:
     """
     from .. import rules_edit
 
-    _change(list(names), "enabled", _each(rules_edit.enable, names), as_json, grows=True)
+    edit_rules(list(names), "enabled", _each(rules_edit.enable, names), as_json, grows=True)
 
 
 @click.command(context_settings=SETTINGS)
@@ -136,7 +112,7 @@ def disable(names: tuple[str, ...], as_json: bool) -> None:
     """
     from .. import rules_edit
 
-    _change(list(names), "disabled", _each(rules_edit.disable, names), as_json)
+    edit_rules(list(names), "disabled", _each(rules_edit.disable, names), as_json)
 
 
 @click.command(context_settings=SETTINGS)
@@ -152,7 +128,7 @@ def remove(names: tuple[str, ...], as_json: bool) -> None:
     """
     from .. import rules_edit
 
-    _change(list(names), "removed", _each(rules_edit.remove, names), as_json)
+    edit_rules(list(names), "removed", _each(rules_edit.remove, names), as_json)
 
 
 def _each(change: Callable[[str, str], str], names: tuple[str, ...]) -> Callable[[str], str]:
@@ -164,7 +140,7 @@ def _each(change: Callable[[str, str], str], names: tuple[str, ...]) -> Callable
     return change_all
 
 
-def _change(
+def edit_rules(
     names: list[str],
     done: str,
     change: Callable[[str], str],

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import render
+from ..messages import summary
 from ..times import age, local_text, parse_utc
 from .failures import Failed, document
 from .options import SERVERS, SETTINGS, here, json_option, root_option
@@ -166,6 +167,7 @@ def _facts(report: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
             "events",
             f"{events.get('received', 0)} received, {events.get('written', 0)} written, {losses}",
         ),
+        *([("messages", summary(told))] if (told := report.get("messages")) else []),
         (
             "agent",
             f"{agent.get('version', '?')}, process {agent.get('pid', '?')}, started "
