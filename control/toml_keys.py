@@ -62,13 +62,18 @@ def with_key(table: str, key: str, value: str, order: Sequence[str], newline: st
         if pair.key == key:
             first, last = pair.value
             old = table[first:last]
-            new = quoted(value)
+            new = as_toml(key, value)
             if old in ("true", "false") and value in ("yes", "no"):
                 new = "true" if value == "yes" else "false"
             return table[:first] + new + table[last:]
     at = _place_of(table, key, present, order)
     head = table[:at] if table[:at].endswith("\n") else table[:at] + newline
-    return f"{head}{_aligned(present, key)}= {quoted(value)}{newline}{table[at:]}"
+    return f"{head}{_aligned(present, key)}= {as_toml(key, value)}{newline}{table[at:]}"
+
+
+def as_toml(key: str, value: str) -> str:
+    """The value of a rule's key as it is written: texts, but for the one that is a time."""
+    return value if key == "expires" else quoted(value)
 
 
 def quoted(value: str) -> str:
