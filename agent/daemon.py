@@ -33,6 +33,7 @@ from ..control.requests import request_from_json, verdict_to_json
 from ..control.walk import request_words, verdict
 from . import status
 from .audit import Folder, Log
+from .clock import TICK, Clock, Timekeeper
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer
 from .events import Event, EventError, decode, document, state_document
@@ -79,6 +80,8 @@ class Agent:
         self._detach = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
         self.names = SystemNames(paths.lists)
+        self.clock = Clock()
+        self.timekeeper = Timekeeper(self)
         self.questions: dict[str, Answer] = {
             "status": self._status,
             "check": self._check,
@@ -112,6 +115,7 @@ class Agent:
                 asyncio.create_task(self._every(DRAIN_EVERY, self.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
+                asyncio.create_task(self._every(TICK, self.timekeeper.tick)),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -181,6 +185,7 @@ class Agent:
                 names=self.names,
                 product=self.config.product,
                 lists=last.lists,
+                moment=self.clock.now(),
             )
             return Policy(last, policy.ruleset, policy.table, policy.warnings)
         if last and last.text == text and last.lists == policy.revision.lists:
@@ -355,6 +360,7 @@ class Agent:
             number=number,
             names=self.names,
             product=self.config.product,
+            moment=self.clock.now(),
         )
 
     async def _check(self, text: str, file: str = "rules.toml") -> dict[str, Any]:

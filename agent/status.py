@@ -55,6 +55,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "file": policy.revision.file,
             "differs": agent._rules_text() != policy.revision.text,
             "error": agent.rules_error,
+            "next_change": agent.timekeeper.next_change(),
         },
         "table": {
             "entries": table.required.entries,

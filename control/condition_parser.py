@@ -270,7 +270,8 @@ def _unquoted(token: Token) -> tuple[str, bool]:
 
 def _no_field(word: str) -> tuple[str, str]:
     if word in {"date", "until", "expires"}:
-        return f"there is no field {word}", "a rule has a key for it: expires = 2026-12-31T00:00:00Z"
+        hint = "a rule has a key for it: expires = 2026-12-31T00:00:00Z"
+        return f"there is no field {word}", hint
     if word == "service":
         return "service is not available yet", "use user, group or program"
     message = f"there is no field {word}"

@@ -94,9 +94,8 @@ def _hours(word: str) -> Range:
     if int(from_minute) > 59 or int(to_minute) > 59 or first >= DAY or last > DAY:
         raise PeriodProblem(f"time {word} is not on the clock", "use 00:00-24:00")
     if first == last:
-        raise PeriodProblem(
-            f"time {word} begins when it ends", "for the whole day use 00:00-24:00, or the day alone"
-        )
+        hint = "for the whole day use 00:00-24:00, or the day alone"
+        raise PeriodProblem(f"time {word} begins when it ends", hint)
     return first, last if last > first else last + DAY
 
 

@@ -51,10 +51,11 @@ def parse_moment(text: str, present: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(
-            f"{text} is not a time; use 18:00, fri 18:00, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
-        ) from None
-    return moment.astimezone(present.tzinfo) if moment.tzinfo else moment.replace(tzinfo=present.tzinfo)
+        forms = "18:00, fri 18:00, 2026-12-24T18:00 or 2026-12-24T18:00+01:00"
+        raise ValueError(f"{text} is not a time; use {forms}") from None
+    if moment.tzinfo is None:
+        return moment.replace(tzinfo=present.tzinfo)
+    return moment.astimezone(present.tzinfo)
 
 
 def _name(file: Path) -> str:
