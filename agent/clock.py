@@ -48,7 +48,12 @@ class Clock:
         """The present moment; its zone is the same object until the host's zone changes."""
         try:
             found = os.stat(self._file)
-            identity = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+            identity: tuple[int, ...] = (
+                found.st_dev,
+                found.st_ino,
+                found.st_mtime_ns,
+                found.st_size,
+            )
         except OSError:
             identity = (0,)
         if identity != self._identity:
