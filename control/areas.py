@@ -27,6 +27,7 @@ from .week import WEEK
 NUMERIC = tuple(field for field in FIELDS if field is not Field.PROGRAM)
 """The fields of an area's sets, in their order."""
 
+_DOMAINS = tuple(DOMAINS[field] for field in NUMERIC)
 _PLACES = tuple(FIELDS.index(field) for field in NUMERIC)
 _PROGRAM = FIELDS.index(Field.PROGRAM)
 _MONDAY = datetime(2400, 1, 3, tzinfo=UTC)  # later than any rule is likely to expire
@@ -176,6 +177,28 @@ def meet(a: ValueSet | None, b: ValueSet | None) -> bool:
     return not intersect(a, b).empty
 
 
+def within(a: ValueSet, b: ValueSet) -> bool:
+    """Whether every member of a is one of b."""
+    if a.inside and b.inside and len(a.ranges) == 1 and len(b.ranges) == 1:
+        return b.ranges[0][0] <= a.ranges[0][0] and a.ranges[0][1] <= b.ranges[0][1]
+    return intersect(a, complement(b)).empty
+
+
+def point_of(area: Area) -> Area:
+    """One point of the area."""
+    sets = tuple(
+        _only(_member(values, domain) if values else domain.first, domain)
+        for values, domain in zip(area.sets, _DOMAINS, strict=True)
+    )
+    return Area(sets, area.programs & -area.programs, area.times & -area.times)
+
+
+def _only(value: int, domain: Domain) -> ValueSet:
+    if value == domain.first:  # sets do not name the first value, see sets.py
+        return ValueSet(((domain.first + 1, domain.last),), False)
+    return ValueSet(((value, value),), True)
+
+
 def overlap(a: Area, b: Area) -> Area | None:
     """What lies in both areas."""
     programs, times = a.programs & b.programs, a.times & b.times
@@ -204,7 +227,7 @@ def contains(a: Area, b: Area) -> bool:
     for x, y in zip(a.sets, b.sets, strict=True):
         if x is None or x is y:
             continue
-        if y is None or not intersect(y, complement(x)).empty:
+        if y is None or not within(y, x):
             return False
     return True
 
@@ -241,5 +264,6 @@ __all__ = [
     "moment_at",
     "overlap",
     "overlaps",
+    "point_of",
     "without",
 ]

@@ -26,6 +26,9 @@ _GREEDY = 12  # with more covers than this a point is looked for before cutting
 _LOOKED_AT = 12  # covers among which the one that cuts into fewest pieces is chosen
 
 
+Numbers = npt.NDArray[np.int64]
+
+
 class Owned(NamedTuple):
     """An area and the number of the rule it belongs to."""
 
@@ -48,12 +51,12 @@ def uncovered(
         near = [cover for cover in near if overlaps(cover.area, piece)]
         if not near:
             return piece
+        if len(near) > _GREEDY and (point := free_point(piece, near, budget)):
+            return point
         whole = next((cover for cover in near if contains(cover.area, piece)), None)
         if whole is not None:
             used.add(whole.rule)
             continue
-        if len(near) > _GREEDY and (point := free_point(piece, near, budget)):
-            return point
         chosen = min(near[:_LOOKED_AT], key=lambda cover: _cuts(piece, cover.area))
         used.add(chosen.rule)
         rest = [cover for cover in near if cover is not chosen]
@@ -117,36 +120,81 @@ def _value(
 
 
 def _cuts(area: Area, cover: Area) -> int:
+    """In about how many pieces the area falls when the cover is cut out."""
     count = bool(area.programs & ~cover.programs) + bool(area.times & ~cover.times)
-    return count + sum(y is not None and y is not x for x, y in zip(area.sets, cover.sets, strict=True))
+    for old, cut in zip(area.sets, cover.sets, strict=True):
+        count += cut is not None and cut is not old
+    return count
 
 
 class Index:
-    """Finds the areas that may overlap one, by the ranks of their bounds."""
+    """Finds the areas that may overlap one, by the ranks of their bounds.
 
-    def __init__(self, areas: Sequence[Owned]) -> None:
-        self.areas = list(areas)
-        hulls = [[_hull(own.area.sets[at], at) for own in areas] for at in range(len(NUMERIC))]
-        self._low: list[npt.NDArray[np.int64]] = []
-        self._high: list[npt.NDArray[np.int64]] = []
-        for hull in hulls:
+    Areas are known by their numbers; those that are `added` are live. `lasting` says
+    of each whether its rule never expires.
+    """
+
+    def __init__(self, areas: Sequence[Area], lasting: Sequence[bool], whole: Area) -> None:
+        self._low = np.zeros((len(NUMERIC), len(areas)), np.int64)
+        self._high = np.zeros((len(NUMERIC), len(areas)), np.int64)
+        for at in range(len(NUMERIC)):
+            hull = [_hull(area.sets[at], at) for area in areas]
             ranks = {v: rank for rank, v in enumerate(sorted({v for pair in hull for v in pair}))}
-            self._low.append(np.array([ranks[low] for low, _ in hull], np.int64))
-            self._high.append(np.array([ranks[high] for _, high in hull], np.int64))
+            self._low[at] = [ranks[low] for low, _ in hull]
+            self._high[at] = [ranks[high] for _, high in hull]
+        self._plain = np.array(
+            [last and _plain(area, whole) for area, last in zip(areas, lasting, strict=True)], bool
+        )
         spread = [len(np.unique(low)) for low in self._low]
         self._order = sorted(range(len(NUMERIC)), key=lambda at: -spread[at])
+        self._live = np.zeros(len(areas), np.int64)
+        self._live_low, self._live_high = np.zeros_like(self._low), np.zeros_like(self._high)
+        self._count = 0
 
-    def near(self, number: int) -> list[int]:
-        """The numbers of the areas whose hulls meet this one's, in order, itself among them."""
-        found: npt.NDArray[np.int64] | None = None
+    def add(self, numbers: Sequence[int]) -> None:
+        """Make areas live; their numbers are larger than those added before."""
+        end = self._count + len(numbers)
+        self._live[self._count : end] = numbers
+        self._live_low[:, self._count : end] = self._low[:, numbers]
+        self._live_high[:, self._count : end] = self._high[:, numbers]
+        self._count = end
+
+    def live_near(self, number: int) -> Numbers:
+        """The live areas whose hulls meet this one's, in order."""
+        found = self._meeting(
+            number, self._live_low[:, : self._count], self._live_high[:, : self._count]
+        )
+        return self._live[found]
+
+    def later_near(self, number: int, start: int) -> Numbers:
+        """All areas from `start` on, live or not, whose hulls meet this one's."""
+        return start + self._meeting(number, self._low[:, start:], self._high[:, start:])
+
+    def holder(self, number: int, near: Numbers) -> int | None:
+        """The first of some areas that is seen at once to contain this one."""
+        inside: npt.NDArray[np.bool_] = self._plain[near]
         for at in self._order:
-            low, high = self._low[at], self._high[at]
-            first, last = low[number], high[number]
-            if found is not None:
-                low, high = low[found], high[found]
-            meets = (low <= last) & (high >= first)
-            found = np.nonzero(meets)[0] if found is None else found[meets]
-        return [] if found is None else [int(each) for each in found]
+            inside = inside & (self._low[at][near] <= self._low[at, number])
+            inside &= self._high[at][near] >= self._high[at, number]
+        first = np.flatnonzero(inside)[:1]
+        return int(near[first[0]]) if len(first) else None
+
+    def _meeting(self, number: int, low: Numbers, high: Numbers) -> Numbers:
+        found: Numbers | None = None
+        for at in self._order:
+            first, last = self._low[at, number], self._high[at, number]
+            if found is None:
+                found = np.flatnonzero((low[at] <= last) & (high[at] >= first))
+            else:
+                found = found[(low[at][found] <= last) & (high[at][found] >= first)]
+        assert found is not None
+        return found
+
+
+def _plain(area: Area, whole: Area) -> bool:
+    """Whether the area is what its hull says: no gaps, no programs or times left out."""
+    ranges = (each is None or (each.inside and len(each.ranges) == 1) for each in area.sets)
+    return area.programs == whole.programs and area.times == whole.times and all(ranges)
 
 
 def _hull(values: ValueSet | None, place: int) -> tuple[int, int]:

@@ -12,11 +12,11 @@ out, so that an answer names rules that really decide.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from .areas import Area, Space, contains, overlap
+from .areas import Area, Space, overlap, overlaps, point_of
 from .cover import Index, Owned, uncovered
 from .cubes import Budget, TooComplex
 from .model import DefaultRule, Request, Rule, RuleSet, Server, verdict_of
@@ -26,6 +26,7 @@ _CUBES = 1024  # cubes of one rule
 _AREAS = 200_000  # of one server; with more nothing is proven
 _RIVALS = 8  # earlier rules of the opposite authority that are compared with one rule
 _FOREVER = datetime.max.replace(tzinfo=UTC)
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(slots=True)
@@ -69,7 +70,9 @@ class _Server:
         self._unproven: set[int] = set()
         self._owned: list[Owned] = []
         self._own: dict[int, list[int]] = {}
-        self._near: dict[int, list[Owned]] = {}
+        self._live: dict[int, list[Owned]] = {}
+        self._later: dict[int, list[Owned]] = {}
+        self._witness: dict[int, tuple[int, Area]] = {}
         self._verdicts = [self._effect(rule) for rule in rules]
 
     def examine(self) -> None:
@@ -77,8 +80,16 @@ class _Server:
         if len(self._owned) > _AREAS:
             self._unproven.update(range(len(self._rules)))
         else:
-            self._index = Index(self._owned)
-            reached = [number for number in range(len(self._rules)) if self._reached(number)]
+            lasting = [self._ends[owned.rule] is _FOREVER for owned in self._owned]
+            areas = [owned.area for owned in self._owned]
+            self._index = Index(areas, lasting, self._space.everything)
+            reached = []
+            for number in range(len(self._rules)):
+                if self._reached(number):
+                    reached.append(number)
+                if number not in self._dead:
+                    self._index.add(self._own[number])
+            self._live.clear()  # now there are more of them
             for number in reached:
                 self._attempt(number, self._compare)
             for number in reached:
@@ -135,11 +146,18 @@ class _Server:
     def _find_witness(self, number: int, budget: Budget) -> None:
         used: set[int] = set()
         for at in self._own[number]:
-            before = self._covers(at, self._ends[number], budget, upto=number)
+            near = self._index.live_near(at)
+            holder = self._index.holder(at, near)
+            budget.spend(1 + len(near) // 64)
+            if holder is not None:
+                used.add(self._owned[holder].rule)
+                continue
+            before = self._lasting((self._owned[each] for each in near), self._ends[number])
             left = uncovered(self._owned[at].area, before, budget, used)
             if left:
                 request, moment = self._space.request_at(left, self._rules[number].server)
                 self._reach.witnesses.append((self._rules[number], request, moment))
+                self._witness[number] = at, point_of(left)
                 return
         self._dead.add(number)
         by = self._fewest(number, used, budget)
@@ -164,33 +182,29 @@ class _Server:
         areas = (self._owned[at].area for at in self._own[number])
         return all(uncovered(area, covers, budget) is None for area in areas)
 
-    def _covers(
-        self,
-        at: int,
-        end: datetime,
-        budget: Budget,
-        *,
-        upto: int,
-        leaving_out: int = -1,
-    ) -> list[Owned]:
-        """Areas near that of place `at`, of live rules before `upto` that last until `end`."""
-        return [
-            owned
-            for owned in self._neighbours(at, budget)
-            if owned.rule < upto
-            and owned.rule != leaving_out
-            and owned.rule not in self._dead
-            and self._ends[owned.rule] >= end
-        ]
-
-    def _neighbours(self, at: int, budget: Budget) -> list[Owned]:
-        near = self._near.get(at)
+    def _covers(self, at: int, end: datetime, budget: Budget, *, upto: int) -> list[Owned]:
+        """Areas near that of place `at`, of other live rules before `upto` that last until `end`."""
+        near = self._live.get(at)
         if near is None:
-            near = [self._owned[each] for each in self._index.near(at)]
-            if len(near) <= 256:  # the rest is found again: it would take too much memory
-                self._near[at] = near
-        budget.spend(1 + len(near) // 8)
+            near = self._live[at] = self._found(self._index.live_near(at), budget)
+        own = self._owned[at].rule
+        return self._lasting((o for o in near if o.rule < upto and o.rule != own), end)
+
+    def _behind(self, at: int, budget: Budget) -> list[Owned]:
+        """Areas near that of place `at`, of rules behind its own, live or not."""
+        near = self._later.get(at)
+        if near is None:
+            start = self._own[self._owned[at].rule][-1] + 1
+            near = self._later[at] = self._found(self._index.later_near(at, start), budget)
         return near
+
+    def _found(self, near: Iterable[int], budget: Budget) -> list[Owned]:
+        found = [self._owned[each] for each in near]
+        budget.spend(1 + len(found) // 4)
+        return found
+
+    def _lasting(self, areas: Iterable[Owned], end: datetime) -> list[Owned]:
+        return [owned for owned in areas if self._ends[owned.rule] >= end]
 
     # -- does it change anything --------------------------------------------------------
 
@@ -198,26 +212,23 @@ class _Server:
         """Whether every verdict would be the same without the rule."""
         if self._tangled:
             raise TooComplex
+        if self._differs_at_witness(number, budget):
+            return
         later: set[int] = set()
         by_default = False
         for at in self._own[number]:
             area, end = self._owned[at].area, self._ends[number]
-            before = self._covers(at, end, budget, upto=number)
-            if self._differs_at_witness(number, at, before, budget):
-                return
-            for other in self._neighbours(at, budget):
-                if other.rule <= number:
-                    continue
+            for other in self._behind(at, budget):
                 if self._verdicts[other.rule] == self._verdicts[number]:
-                    if other.rule not in self._dead and overlap(other.area, area):
+                    if other.rule not in self._dead and overlaps(other.area, area):
                         later.add(other.rule)
                     continue
                 both = overlap(area, other.area)
                 until = min(end, self._ends[other.rule])
-                covers = self._covers(at, until, budget, upto=other.rule, leaving_out=number)
+                covers = self._covers(at, until, budget, upto=other.rule)
                 if both and uncovered(both, covers, budget):
                     return
-            covers = self._covers(at, end, budget, upto=len(self._rules), leaving_out=number)
+            covers = self._covers(at, end, budget, upto=len(self._rules))
             if uncovered(area, covers, budget):
                 by_default = True
                 if self._effect(self._default) != self._verdicts[number]:
@@ -225,19 +236,12 @@ class _Server:
         rules = tuple(self._rules[each] for each in sorted(later))
         self._reach.redundant.append((self._rules[number], rules, by_default))
 
-    def _differs_at_witness(
-        self, number: int, at: int, before: Sequence[Owned], budget: Budget
-    ) -> bool:
-        """A cheap look: whether what decides next, somewhere in the rule, decides otherwise."""
-        left = uncovered(self._owned[at].area, before, budget)
-        if left is None:
-            return False
-        nearby = (o for o in self._neighbours(at, budget) if o.rule > number)
-        for other in nearby:
-            if contains(other.area, left):
+    def _differs_at_witness(self, number: int, budget: Budget) -> bool:
+        """A cheap look: whether what decides next, where the rule decides, decides otherwise."""
+        at, point = self._witness[number]
+        for other in self._behind(at, budget):
+            if overlaps(other.area, point):
                 return self._verdicts[other.rule] != self._verdicts[number]
-            if overlap(other.area, left):
-                return False  # not known without cutting
         return self._effect(self._default) != self._verdicts[number]
 
     def _effect(self, rule: Rule | DefaultRule) -> tuple[bool, ...]:
@@ -250,26 +254,24 @@ class _Server:
         """Earlier rules of the opposite authority that partly overlap, neither within the other."""
         authority = self._rules[number].authority
         rivals: dict[int, Area] = {}
-        refuted: set[int] = set()
         for at in self._own[number]:
-            for other in self._neighbours(at, budget):
-                if other.rule >= number or len(refuted) + len(rivals) >= _RIVALS:
+            for other in self._covers(at, _BEGINNING, budget, upto=number):
+                if len(rivals) >= _RIVALS:
                     break
                 if other.rule in rivals or self._rules[other.rule].authority is authority:
                     continue
                 shared = self._shared(number, at, other, budget)
-                if shared:
+                if shared and self._sticks_out(other.rule, number, budget):
                     rivals[other.rule] = shared
-        kept = {rule: area for rule, area in rivals.items() if self._sticks_out(rule, number, budget)}
-        if kept:
-            first = min(kept)
-            request, _ = self._space.request_at(kept[first], self._rules[number].server)
-            rules = tuple(self._rules[rule] for rule in sorted(kept))
+        if rivals:
+            first = min(rivals)
+            request, _ = self._space.request_at(rivals[first], self._rules[number].server)
+            rules = tuple(self._rules[rule] for rule in sorted(rivals))
             self._reach.overlaps.append((self._rules[number], rules, request))
 
     def _shared(self, number: int, at: int, other: Owned, budget: Budget) -> Area | None:
         """Where both match and the earlier one decides."""
-        if other.rule in self._dead or any(each < other.rule for each in self._tangled):
+        if self._tangled and min(self._tangled) < other.rule:
             return None
         both = overlap(self._owned[at].area, other.area)
         if both is None:
