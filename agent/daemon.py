@@ -38,6 +38,7 @@ from .audit import Folder, Log
 from .bytecode import Cache
 from .captures import FLUSH_EVERY, Captures
 from .changes import Changes
+from .clock import TICK, Clock, Timekeeper
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer, EnforcerError
 from .events import Event, EventError, decode, document, state_document
@@ -88,6 +89,8 @@ class Agent:
         self._detach = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
         self.names = SystemNames(paths.lists)
+        self.clock = Clock()
+        self.timekeeper = Timekeeper(self)
         self.questions: dict[str, Answer] = {
             "status": self._status,
             "check": self._check,
@@ -125,6 +128,7 @@ class Agent:
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
                 asyncio.create_task(self._every(COUNTDOWN_EVERY, self.safety.look)),
+                asyncio.create_task(self._every(TICK, self.timekeeper.tick)),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -226,6 +230,7 @@ class Agent:
                 names=self.names,
                 product=self.config.product,
                 lists=last.lists,
+                moment=self.clock.now(),
             )
             return Policy(last, policy.ruleset, policy.table, policy.warnings)
         if last and last.text == text and last.lists == policy.revision.lists:
@@ -419,6 +424,7 @@ class Agent:
             number=number,
             names=self.names,
             product=self.config.product,
+            moment=self.clock.now(),
         )
 
     async def _check(self, text: str, file: str = "rules.toml") -> dict[str, Any]:

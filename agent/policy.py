@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..control.compile import compile_table
 from ..control.model import Product, RuleSet
@@ -63,18 +64,22 @@ def read_policy(
     names: Names,
     product: Product,
     lists: Mapping[str, str] | None = None,
+    moment: datetime | None = None,
 ) -> Policy:
     """Parse and compile; nothing is done with it yet.
 
     Args:
         number: the revision it is to have.
         lists: texts of lists to use instead of the files.
+        moment: when it is to be in force, in the host's zone; now, when left out.
 
     Raises:
         InputError: with everything that is wrong.
     """
     recorder = Recorder(names, lists)
     parsed = parse_rules(text, file=file, names=recorder, product=product)
-    table = compile_table(parsed.ruleset, parsed.ruleset.active(), revision=number)
+    table = compile_table(
+        parsed.ruleset, parsed.ruleset.active(), revision=number, moment=moment
+    )
     revision = Revision(number, now(), user, file, text, recorder.lists)
     return Policy(revision, parsed.ruleset, table, parsed.warnings)

@@ -57,6 +57,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "differs": agent.rules_differ(),
             "error": agent.rules_error,
             "pending": agent.safety.waiting(),
+            "next_change": agent.timekeeper.next_change(),
         },
         "table": {
             "entries": table.required.entries,

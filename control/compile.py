@@ -17,10 +17,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 
 import numpy as np
 
-from . import abi
+from . import abi, zone
 from .boxes import Bits, Row, count, entries_of, rows
 from .cubes import FREE, Budget, Cube, TooComplex
 from .layout import header_of, slots_of
@@ -28,6 +29,7 @@ from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
 from .normal import Vocabulary, cubes_of
 from .prune import distinct, reachable
 from .regions import MOST_BOUNDS, ROOM, WORTH, build, choose_bits
+from .schedule import rules_at
 from .table import Capacity, CompileError, Limits, Table
 from .tuples import Tuple, choose
 
@@ -43,13 +45,17 @@ def compile_table(
     *,
     revision: int = 0,
     limits: Limits | None = None,
+    moment: datetime | None = None,
 ) -> Table:
     """Compile `rules` (first match decides) and the set's three defaults.
 
+    The table is right at `moment` (in the host's zone; now, when left out) and until
+    `schedule.next_boundary` after it. Its rules are those given, in their places.
     Raises `CompileError` when the rules do not fit the limits.
     """
+    moment = moment or zone.now()
     with _uncollected():
-        return _compile(ruleset, rules, revision, limits or Limits())
+        return _compile(ruleset, rules, revision, limits or Limits(), moment)
 
 
 @contextmanager
@@ -65,9 +71,11 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _compile(ruleset: RuleSet, rules: tuple[Rule, ...], revision: int, limits: Limits) -> Table:
+def _compile(
+    ruleset: RuleSet, rules: tuple[Rule, ...], revision: int, limits: Limits, moment: datetime
+) -> Table:
     vocabulary = Vocabulary()
-    cubes = _cubes(rules, vocabulary, limits)
+    cubes = _cubes(rules_at(rules, moment), vocabulary, limits)
     if len(vocabulary.directories) > ROOM:
         raise CompileError(
             f"{len(vocabulary.directories)} directories are named in all, {ROOM} can be",
@@ -121,6 +129,7 @@ def _compile(ruleset: RuleSet, rules: tuple[Rule, ...], revision: int, limits: L
         ruleset=ruleset,
         required=Capacity(len(entries), slots, len(bounds), steps, len(tuples)),
         limits=limits,
+        moment=moment,
     )
 
 

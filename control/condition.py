@@ -10,6 +10,12 @@ positive question is false and so its negation true, which is all that
 Operators are folded into members when a condition is parsed: `port < 1024` is
 the member range 1-1023, `!=` and `not in` are `==` and `in` negated, a prefix
 is a range of addresses, a name is its number, a list is the ranges of its lines.
+
+The time is no property of the request but of the moment at which it is decided,
+and always known: `time not in X` holds exactly when `time in X` does not. What
+counts is the clock on the wall where the host is. An hour that it skips does
+not occur, one that it shows twice holds twice. The kernel knows no clock: for a
+table, schedule.py puts ALWAYS or NEVER in the place of every `Time`.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from datetime import datetime
 
 from .model import Field, Request
 
@@ -62,6 +69,29 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Time:
+    """Whether the clock on the wall shows one of these minutes.
+
+    `minutes` (ascending, disjoint, not adjacent) are minutes of the week, both
+    ends included: Monday 00:00 is 0, Sunday 23:59 is 10 079. `text` is the
+    source as written.
+    """
+
+    minutes: tuple[Range, ...]
+    negated: bool = False
+    text: str = ""
+
+    def holds(self, moment: datetime) -> bool:
+        """`moment` is read as it shows itself: its own zone's clock."""
+        minute = (moment.weekday() * 24 + moment.hour) * 60 + moment.minute
+        return self.holds_in(minute)
+
+    def holds_in(self, minute: int) -> bool:
+        """Whether it holds in a minute of the week."""
+        return any(first <= minute <= last for first, last in self.minutes) is not self.negated
+
+
+@dataclass(frozen=True, slots=True)
 class And:
     parts: tuple[Condition, ...]
 
@@ -76,22 +106,32 @@ class Not:
     part: Condition
 
 
-Condition = Any | Comparison | And | Or | Not
+Condition = Any | Comparison | Time | And | Or | Not
+
+ALWAYS = Any()
+NEVER = Not(ALWAYS)
 
 
-def holds(condition: Condition, request: Request) -> bool:
-    """Whether the condition holds for the request."""
+def holds(condition: Condition, request: Request, moment: datetime | None = None) -> bool:
+    """Whether the condition holds for the request, decided at a moment in the host's zone.
+
+    Without a moment a condition on the time is an error: ValueError.
+    """
     match condition:
         case Any():
             return True
         case Comparison():
             return condition.holds(request)
+        case Time():
+            if moment is None:
+                raise ValueError(f"whether `{condition.text}` holds is a question of the moment")
+            return condition.holds(moment)
         case And(parts):
-            return all(holds(part, request) for part in parts)
+            return all(holds(part, request, moment) for part in parts)
         case Or(parts):
-            return any(holds(part, request) for part in parts)
+            return any(holds(part, request, moment) for part in parts)
         case Not(part):
-            return not holds(part, request)
+            return not holds(part, request, moment)
 
 
 def value_of(request: Request, which: Field) -> int | str | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from lark import Token, Tree
 
-from .condition import And, Any, Comparison, Condition, Not, Or, Range, merge_ranges
+from .condition import And, Any, Comparison, Condition, Not, Or, Range, Time, merge_ranges
 from .condition_syntax import SyntaxProblem, SyntaxTree, syntax_tree
 from .condition_values import DOMAIN, ValueProblem, Values
 from .model import FIELDS_OF, Field, Server
@@ -26,6 +26,8 @@ ConditionProblem = tuple[int, str, str]
 """Offset in characters from the start of the condition, what is wrong, what would be right."""
 
 _FIELDS: dict[str, Field] = {field.value: field for field in Field}
+_TIME = "time"
+_WORDS = (*_FIELDS, _TIME)
 _ALIKE = {
     "port": "local.port or remote.port",
     "address": "local.address or remote.address",
@@ -41,6 +43,12 @@ _ALIKE = {
     "exe": "program",
     "path": "program",
     "process": "program",
+    "hour": _TIME,
+    "hours": _TIME,
+    "day": _TIME,
+    "days": _TIME,
+    "weekday": _TIME,
+    "clock": _TIME,
 }
 
 
@@ -88,6 +96,9 @@ class ConditionReader:
         return condition
 
     def _note(self, reading: _Reading) -> None:
+        for offset, day in reading.whole_days:
+            hint = "hours belong to the days right before them; repeat them if they are meant"
+            self.notes.append((offset, f"{day} is the whole day here", hint))
         for offset, name in reading.empty_lists:
             self.notes.append((offset, f"the list @{name} is empty and matches nothing", ""))
         if self._program_exists:
@@ -104,6 +115,7 @@ class _Reading:
         self.problems: list[ConditionProblem] = []
         self.programs: list[tuple[int, str]] = []
         self.empty_lists: list[tuple[int, str]] = []
+        self.whole_days: list[tuple[int, str]] = []
         self._text = text
         self._server = server
         self._rule = rule
@@ -136,10 +148,12 @@ class _Reading:
         else:
             values = [operand]
             end = operand.end_pos
+        text = self._text[field_token.start_pos : end]
+        if field_token == _TIME:
+            return Time(self._time(operator, values), negated, text)
         field = self._field(field_token)
         if field is None:
             return Any()
-        text = self._text[field_token.start_pos : end]
         if operator in _ORDER:
             ranges = self._order(field, operator, values)
             return Comparison(field, ranges=ranges, negated=negated, text=text)
@@ -181,6 +195,28 @@ class _Reading:
         if first > last:
             self._wrong(values[0], f"no {field} is {operator} {number}", "leave the comparison out")
         return ((first, last),)
+
+    def _time(self, operator: Token, tokens: list[Token]) -> tuple[Range, ...]:
+        if operator in _ORDER:
+            hint = "use in, as in time in mon-fri 08:00-18:00"
+            self._wrong(operator, f"time has no order, so {operator} cannot be asked", hint)
+            return ()
+        found: list[Range] = []
+        hours = any(":" in token for token in tokens)
+        for place, token in enumerate(tokens):
+            try:
+                if token.startswith("@"):
+                    minutes = self._values.minutes_of(token[1:])
+                    self._note_if_empty(token, minutes)
+                else:
+                    minutes = self._values.period(*_unquoted(token))
+            except ValueProblem as problem:
+                self._wrong_value(token, problem)
+                continue
+            found.extend(minutes)
+            if hours and place + 1 < len(tokens) and token.replace("-", "").isalpha():
+                self.whole_days.append((token.start_pos or 0, str(token)))
+        return merge_ranges(found)
 
     def _ranges(self, field: Field, tokens: list[Token]) -> tuple[Range, ...]:
         found = []
@@ -233,6 +269,9 @@ def _unquoted(token: Token) -> tuple[str, bool]:
 
 
 def _no_field(word: str) -> tuple[str, str]:
+    if word in {"date", "until", "expires"}:
+        hint = "a rule has a key for it: expires = 2026-12-31T00:00:00Z"
+        return f"there is no field {word}", hint
     if word == "service":
         return "service is not available yet", "use user, group or program"
     message = f"there is no field {word}"
@@ -240,8 +279,8 @@ def _no_field(word: str) -> tuple[str, str]:
         return message, f"did you mean {_ALIKE[word]}?"
     if word[0] in "0123456789/@:":
         return f"{word} is not a field", "write the field first, as in local.port == 443"
-    hint = did_you_mean(word.replace("_", "."), _FIELDS)
-    return message, hint or f"the fields are {listed(_FIELDS)}"
+    hint = did_you_mean(word.replace("_", "."), _WORDS)
+    return message, hint or f"the fields are {listed(_WORDS)}"
 
 
 def _first_of(problems: list[ConditionProblem]) -> list[ConditionProblem]:

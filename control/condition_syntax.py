@@ -23,7 +23,10 @@ DEEPEST = 64
 EXAMPLE = "such as local.port == 443"
 OPERATORS = "==, !=, <, <=, >, >=, in or not in"
 
-_TOKEN = re.compile(r"""\s*("[^"]*"|'[^']*'|[=!<>]=|[<>(){},]|[^\x00-\x20\x7f(){}<>=!"'&|,;#]+)""")
+_BARE = r"""[^\x00-\x20\x7f(){}<>=!"'&|,;#]"""
+_PERIOD = rf"(?i:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:-[a-z]+)?\s+[0-9]{_BARE}*)"
+_TOKEN = re.compile(rf"""\s*("[^"]*"|'[^']*'|{_PERIOD}|[=!<>]=|[<>(){{}},]|{_BARE}+)""")
+_HOURS = re.compile(r"[0-9]{1,2}:[0-9]{2}")
 _KEYWORDS = frozenset({"and", "or", "not", "in", "any"})
 _MISSPELT = {
     "=": "use ==",
@@ -206,5 +209,7 @@ def _no_connective(
     if token in {"==", "!=", "<", "<=", ">", ">=", "in"}:
         hint = "join two comparisons by and"
         return SyntaxProblem(at, f"{token} follows a complete comparison", hint)
+    if _HOURS.match(token) and previous.replace("-", "").isalpha():
+        return SyntaxProblem(before[-1][0], f"{previous} is not a day", "as in mon-fri 08:00-18:00")
     hint = "join comparisons by one of them; quote a value that contains spaces"
     return SyntaxProblem(at, f"`and` or `or` is missing between {previous} and {token}", hint)

@@ -20,6 +20,7 @@ from .model import Field
 from .names import KnownNames, Names
 from .problems import did_you_mean
 from .requests import LAST_ID
+from .week import PeriodProblem, minutes_of
 
 PORTS = frozenset({Field.LOCAL_PORT, Field.REMOTE_PORT})
 ADDRESSES = frozenset({Field.LOCAL_ADDRESS, Field.REMOTE_ADDRESS})
@@ -69,6 +70,7 @@ class Values:
         self._ids: dict[tuple[Field, str], int | None] = {}
         self._range_lists: dict[tuple[Field, str], tuple[Range, ...]] = {}
         self._path_lists: dict[str, tuple[str, ...]] = {}
+        self._period_lists: dict[str, tuple[Range, ...]] = {}
 
     def range(self, field: Field, word: str, quoted: bool = False) -> Range:
         """The range of numbers that a value of a numeric field stands for."""
@@ -130,6 +132,25 @@ class Values:
             if problems:
                 raise ValueProblem(*problems)
         return paths
+
+    def period(self, word: str, quoted: bool = False) -> tuple[Range, ...]:
+        """The minutes of the week of a period such as `mon-fri 08:00-18:00`."""
+        del quoted  # it means the same
+        try:
+            return minutes_of(word)
+        except PeriodProblem as problem:
+            raise ValueProblem((problem.message, problem.hint)) from None
+
+    def minutes_of(self, name: str) -> tuple[Range, ...]:
+        """The minutes of the week in `lists/NAME.txt`, a period a line."""
+        minutes = self._period_lists.get(name)
+        if minutes is None:
+            found, problems = _lines(name, self._list_text(name), self.period)
+            minutes = merge_ranges([each for period in found for each in period])
+            self._period_lists[name] = minutes
+            if problems:
+                raise ValueProblem(*problems)
+        return minutes
 
     def _list_text(self, name: str) -> str:
         if not _LIST_NAME.fullmatch(name):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -94,7 +95,10 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One entry of the list. `sequence` follows from its place in the file."""
+    """One entry of the list. `sequence` follows from its place in the file.
+
+    `expires` is aware of its offset; from that moment on the rule matches nothing.
+    """
 
     name: str
     server: Server
@@ -107,6 +111,11 @@ class Rule:
     active: bool = True
     test: bool = True
     description: str = ""
+    expires: datetime | None = None
+
+    def expired(self, moment: datetime) -> bool:
+        """Whether the rule no longer applies; it does until just before `expires`."""
+        return self.expires is not None and moment >= self.expires
 
 
 @dataclass(frozen=True, slots=True)

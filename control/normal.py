@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .condition import And, Any, Comparison, Condition, Not, Or, merge_ranges
+from .condition import And, Any, Comparison, Condition, Not, Or, Time, merge_ranges
 from .cubes import FIELDS, FREE, Budget, Cube, Part, all_of, simplify
 from .model import Field
 from .sets import DOMAINS, SMALL, Domain, LongRanges, ValueSet, complement, positive
@@ -75,6 +75,8 @@ def cubes_of(condition: Condition, words: Vocabulary, budget: Budget) -> list[Cu
                 done.append([] if negated else [FREE])
             case Comparison():
                 done.append(_comparison(node, negated, words))
+            case Time():
+                raise ValueError(f"`{node.text}`: schedule.at comes before compiling")
             case Not(part):
                 todo.append((part, not negated, -1))
             case And(parts) | Or(parts):

@@ -15,7 +15,7 @@ from itertools import pairwise
 from .problems import did_you_mean
 from .rules_file import sequence_step
 from .toml_blocks import Block, cut
-from .toml_keys import newline_of, pairs, quoted, with_key, without_comments
+from .toml_keys import as_toml, newline_of, pairs, with_key, without_comments
 
 ORDER = (
     "name",
@@ -27,6 +27,7 @@ ORDER = (
     "capture",
     "active",
     "test",
+    "expires",
     "when",
 )
 """The order in which a new rule's keys are written, and a new key finds its place."""
@@ -65,7 +66,7 @@ def add(text: str, keys: Mapping[str, str], place: Place = LAST) -> str:
         raise EditError(f"a rule is named {name} already; names are unique")
     written = {key: keys[key] for key in ORDER if key in keys}
     width = max(map(len, written))
-    lines = [f"{key:<{width}} = {quoted(value)}" for key, value in written.items()]
+    lines = [f"{key:<{width}} = {as_toml(key, value)}" for key, value in written.items()]
     newline = newline_of(text)
     new = Block("rule", newline.join(["[[rule]]", *lines, ""]), name)
     position = _position(blocks, place, None)

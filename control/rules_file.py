@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime, time
 
 from .condition import Condition
 from .condition_parser import ConditionError, ConditionReader
@@ -41,6 +42,7 @@ _RULE_KEYS = (
     "active",
     "test",
     "description",
+    "expires",
     "when",
 )
 _RULE_KEY_SET = frozenset(_RULE_KEYS)
@@ -162,6 +164,7 @@ class _RulesReader:
             message_text = f"description is {shown(description)}, not a text"
             self._document.wrong_value((*path, "description"), message_text, "put it in quotes")
             return None
+        expires = self._expires(table, path)
         if server is None or when is None:
             return None
         return Rule(
@@ -176,6 +179,7 @@ class _RulesReader:
             active,
             test,
             description,
+            expires,
         )
 
     def _name(self, table: dict[str, object], path: Path) -> str:
@@ -234,6 +238,29 @@ class _RulesReader:
             self._document.wrong_inside(path, offset, message, hint, "warning")
         return condition
 
+    def _expires(self, table: dict[str, object], path: Path) -> datetime | None:
+        """The moment from which the rule does not apply; every mistake has its right form."""
+        value = table.get("expires")
+        if value is None or (isinstance(value, datetime) and value.tzinfo):
+            return value
+        path = (*path, "expires")
+        message, hint = f"expires is {shown(value)}, not a date and time", "use "
+        if isinstance(value, datetime):
+            message = f"expires {value.isoformat()} has no offset from UTC"
+            hint = f"use {value.isoformat()}Z, or an offset such as {value.isoformat()}+02:00"
+        elif isinstance(value, date):
+            message = f"expires {value.isoformat()} has no time of day and no offset from UTC"
+            hint += f"{value.isoformat()}T00:00:00Z"
+        elif isinstance(value, time):
+            message = f"expires {value.isoformat()} has no date"
+            hint = f"write both, as in 2026-12-31T{value.isoformat()}Z"
+        elif isinstance(value, str) and (right := _moment(value)):
+            message, hint = "expires stands in quotes", f"use {right}, without them"
+        else:
+            hint += "one without quotes, as in 2026-12-31T00:00:00Z"
+        self._document.wrong_value(path, message, hint)
+        return None
+
     def _yes_no(self, table: dict[str, object], path: Path, key: str, why_not_inherit: str) -> bool:
         value = table.get(key, "yes")
         if value == "yes":
@@ -250,3 +277,12 @@ class _RulesReader:
             self._document.wrong_value((*path, key), f"{key} is {shown(value)}", hint)
             return Switch.INHERIT
         return switch
+
+
+def _moment(text: str) -> str:
+    """A date and time that a person put in quotes, as TOML writes it; empty if it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return ""
+    return moment.isoformat().replace("+00:00", "Z") if moment.tzinfo else f"{moment.isoformat()}Z"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from .model import DefaultRule, Rule, RuleSet
 from .problems import InputError, Problem
@@ -45,7 +46,8 @@ class Table:
     `programs` maps an exact path to its number, `directories` a path ending in
     `/` to its bit number in SR_W_BITS. `rules` is indexed by a rule word's
     index: the rules in order, then the three defaults. `steps` is the proven
-    worst case of the walk, the returning iteration included.
+    worst case of the walk, the returning iteration included. `moment` is when
+    its conditions on the time were as the table has them.
     """
 
     revision: int
@@ -61,6 +63,7 @@ class Table:
     ruleset: RuleSet
     required: Capacity
     limits: Limits = field(default_factory=Limits)
+    moment: datetime | None = None
 
     @property
     def size(self) -> int:

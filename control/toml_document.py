@@ -64,6 +64,10 @@ class TomlDocument:
         place = self._positions.key(path) or self._nearest(path)
         return place.line if place else None
 
+    def place_of(self, path: Path) -> Place | None:
+        """Line and column of a value, or of what it would lie in."""
+        return self._positions.value(path) or self._nearest(path)
+
     def unknown_keys(self, table: Mapping[str, object], path: Path, known: Iterable[str]) -> None:
         """Reports every key of a table that has no meaning there."""
         known = list(known)

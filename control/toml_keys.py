@@ -64,13 +64,13 @@ def with_key(table: str, key: str, value: Value, order: Sequence[str], newline: 
         if pair.key == key:
             first, last = pair.value
             old = table[first:last]
-            new = literal(value)
+            new = as_toml(key, value)
             if old in ("true", "false") and value in ("yes", "no"):
                 new = "true" if value == "yes" else "false"
             return table[:first] + new + table[last:]
     at = _place_of(table, key, present, order)
     head = table[:at] if table[:at].endswith("\n") else table[:at] + newline
-    return f"{head}{_aligned(present, key)}= {literal(value)}{newline}{table[at:]}"
+    return f"{head}{_aligned(present, key)}= {as_toml(key, value)}{newline}{table[at:]}"
 
 
 def without_key(table: str, key: str) -> str:
@@ -89,6 +89,11 @@ def without_comments(table: str) -> str:
     last = max(child.end_byte for child in header.children if child.type != "comment")
     end = source.find(b"\n", last) + 1 or len(source)
     return source[source.rfind(b"\n", 0, header.start_byte) + 1 : end].decode("utf-8")
+
+
+def as_toml(key: str, value: Value) -> str:
+    """A value as it is written for a key: texts are quoted, but for the one that is a time."""
+    return str(value) if key == "expires" else literal(value)
 
 
 def literal(value: Value) -> str:

@@ -3,7 +3,8 @@
 
 A folder of golden/rules holds rules.toml and lists/. An accepted file comes
 with expect.json: its rules with their conditions and effective switches, its
-warnings, and the verdict of the rules in test on each line of requests.jsonl.
+warnings, and the verdict of the rules in test on each line of requests.jsonl,
+at the time that its "at" names.
 A refused one comes with errors.txt: every message, with its place.
 With SOCKRULES_GOLDEN=write both are written anew; read them before committing.
 """
@@ -12,22 +13,25 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from sockrules.control.addresses import format_address
-from sockrules.control.condition import And, Any, Comparison, Condition, Not, Or
+from sockrules.control.condition import And, Any, Comparison, Condition, Not, Or, Time
 from sockrules.control.evaluate import decide
 from sockrules.control.model import DefaultRule, Field, Rule, RuleSet, effective
 from sockrules.control.names import FixedNames
 from sockrules.control.problems import InputError
 from sockrules.control.requests import request_from_json, verdict_to_json
 from sockrules.control.rules_file import RulesFile, parse_rules
+from sockrules.control.week import minute_text
 
 FOLDERS = sorted(path.parent for path in Path(__file__).parent.glob("rules/*/rules.toml"))
 WRITE = os.environ.get("SOCKRULES_GOLDEN") == "write"
 USERS = {"root": 0, "www-data": 33, "postgres": 106, "and": 500, "1000": 1234}
+MONDAY_NOON = "2026-03-02T12:00+01:00"
 GROUPS = {"root": 0, "adm": 4, "www-data": 33}
 
 
@@ -52,6 +56,9 @@ def as_json(condition: Condition) -> object:
             return ["or", *map(as_json, parts)]
         case Not(part):
             return ["not", as_json(part)]
+        case Time(minutes, negated):
+            periods = [f"{minute_text(first)}-{minute_text(last)}" for first, last in minutes]
+            return ["time", "not in" if negated else "in", *periods]
         case Comparison(field, ranges, paths, negated):
             members = [*(as_text(field, *ends) for ends in ranges), *paths]
             return [field.value, "not in" if negated else "in", *members]
@@ -73,7 +80,6 @@ def meaning(folder: Path) -> dict[str, object]:
     requests = folder / "requests.jsonl"
     lines = requests.read_text("utf-8").splitlines() if requests.exists() else []
     names = names_of(folder)
-    in_test = ruleset.in_test()
     return {
         "rules": [
             {
@@ -84,6 +90,7 @@ def meaning(folder: Path) -> dict[str, object]:
                 "active": rule.active,
                 "test": rule.test,
                 "description": rule.description,
+                **({"expires": rule.expires.isoformat()} if rule.expires else {}),
                 "switches": switches(ruleset, rule),
                 "when": as_json(rule.when),
             }
@@ -94,11 +101,14 @@ def meaning(folder: Path) -> dict[str, object]:
             for rule in ruleset.defaults.values()
         },
         "warnings": [str(problem) for problem in read.warnings],
-        "verdicts": [
-            verdict_to_json(decide(ruleset, in_test, request_from_json(json.loads(line), names)))
-            for line in lines
-        ],
+        "verdicts": [verdict(ruleset, json.loads(line), names) for line in lines],
     }
+
+
+def verdict(ruleset: RuleSet, line: dict[str, object], names: FixedNames) -> dict[str, object]:
+    moment = datetime.fromisoformat(str(line.pop("at", MONDAY_NOON)))
+    request = request_from_json(line, names)
+    return verdict_to_json(decide(ruleset, ruleset.in_test(), request, moment))
 
 
 def errors(folder: Path) -> str:

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a rule can match, as areas: exact, with programs and times as sets of classes.
+
+Theory. Two programs that the same patterns of the rules match are one class,
+and so are two minutes of the week in which the same comparisons of the time
+hold. There are finitely many, each stands for itself by a path or a minute, and
+sets of them are bits of an integer. So an area is a product of eight sets whose
+members all exist: a point of an area is a request that somebody can make.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from .condition import Time
+from .cubes import FIELDS, Budget, Cube, TooComplex
+from .evaluate import questions
+from .model import Field, Request, Rule, Server
+from .normal import Vocabulary, cubes_of
+from .schedule import condition_at
+from .sets import DOMAINS, Domain, ValueSet, complement, intersect
+from .week import WEEK
+
+NUMERIC = tuple(field for field in FIELDS if field is not Field.PROGRAM)
+"""The fields of an area's sets, in their order."""
+
+_DOMAINS = tuple(DOMAINS[field] for field in NUMERIC)
+_PLACES = tuple(FIELDS.index(field) for field in NUMERIC)
+_PROGRAM = FIELDS.index(Field.PROGRAM)
+_MONDAY = datetime(2400, 1, 3, tzinfo=UTC)  # later than any rule is likely to expire
+
+Sets = tuple[ValueSet | None, ...]
+
+
+class Area(NamedTuple):
+    """A product of sets: one a numeric field (None: all values), classes of programs and times."""
+
+    sets: Sets
+    programs: int
+    times: int
+
+
+class Space:
+    """The classes that a list of rules can tell apart."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        paths: set[str] = set()
+        periods: dict[tuple[tuple[int, int], ...], None] = {}
+        for rule in rules:
+            for asked in questions(rule.when):
+                if isinstance(asked, Time):
+                    periods[asked.minutes] = None
+                else:
+                    paths.update(asked.paths)
+        self._words = Vocabulary()
+        self._names: list[str] = []
+        self._set_programs(paths)
+        self._set_times(list(periods))
+        self.everything = Area((None,) * len(NUMERIC), self._all_programs, self._all_times)
+
+    def _set_programs(self, paths: set[str]) -> None:
+        folders = {path for path in paths if path.endswith("/")}
+        exact = paths - folders
+        members = set(exact)
+        for folder in folders | {"/"}:  # "/" for what lies in no folder that is named
+            name = "program"
+            while folder + name in exact:
+                name += "-"
+            members.add(folder + name)
+        self._programs: list[str] = sorted(members)
+        self._bit = {path: 2 << number for number, path in enumerate(self._programs)}
+        self._all_programs = (2 << len(self._programs)) - 1  # bit 0: unknown
+        self._below = {folder: self._mask_below(folder) for folder in folders}
+
+    def _mask_below(self, folder: str) -> int:
+        first = bisect_left(self._programs, folder)
+        last = bisect_left(self._programs, folder + "\U0010ffff")
+        return ((1 << (last - first)) - 1) << (first + 1)
+
+    def _set_times(self, periods: list[tuple[tuple[int, int], ...]]) -> None:
+        edges = {0, *(e % WEEK for p in periods for a, b in p for e in (a, b + 1))}
+        classes: dict[tuple[bool, ...], int] = {}
+        self.minutes: list[int] = []
+        for edge in sorted(edges):
+            truth = tuple(any(a <= edge <= b for a, b in period) for period in periods)
+            if truth not in classes:
+                classes[truth] = len(self.minutes)
+                self.minutes.append(edge)
+        self._all_times = (1 << len(self.minutes)) - 1
+
+    def areas_of(self, rule: Rule, budget: Budget) -> list[Area]:
+        """Where the rule's condition holds; raises TooComplex when that costs too much."""
+        times = [asked for asked in questions(rule.when) if isinstance(asked, Time)]
+        by_truth: dict[tuple[bool, ...], int] = {}
+        minute_of: dict[tuple[bool, ...], int] = {}
+        for number, minute in enumerate(self.minutes if times else self.minutes[:1]):
+            truth = tuple(time.holds_in(minute) for time in times)
+            by_truth[truth] = by_truth.get(truth, 0) | 1 << number
+            minute_of.setdefault(truth, minute)
+        found: dict[tuple[Sets, int], int] = {}
+        for truth, mask in by_truth.items():
+            when = condition_at(rule.when, moment_at(minute_of[truth])) if times else rule.when
+            for cube in cubes_of(when, self._words, budget):
+                key = self._sets(cube, budget)
+                if key is not None:
+                    found[key] = found.get(key, 0) | (mask if times else self._all_times)
+        return [Area(sets, programs, mask) for (sets, programs), mask in found.items()]
+
+    def _sets(self, cube: Cube, budget: Budget) -> tuple[Sets, int] | None:
+        sets: list[ValueSet | None] = []
+        for place in _PLACES:
+            values: ValueSet | None = None
+            for each in cube.parts[place]:
+                if values is not None:
+                    budget.spend((len(values.ranges) + len(each.ranges)) // 8)
+                values = each if values is None else intersect(values, each)
+            if values is not None and values.empty:
+                return None
+            sets.append(values)
+        programs = self._programs_of(cube)
+        return (tuple(sets), programs) if programs else None
+
+    def _programs_of(self, cube: Cube) -> int:
+        mask = self._all_programs
+        for values in cube.parts[_PROGRAM]:
+            named = 0
+            for first, last in values.ranges:
+                for path in self._numbered()[first - 2 : last - 1]:
+                    named |= self._bit[path]
+            mask &= named if values.inside else ~named
+        if cube.within or cube.without:
+            for path, number in self._words.directories.items():
+                if cube.within >> number & 1:
+                    mask &= self._below[path]
+                if cube.without >> number & 1:
+                    mask &= ~self._below[path]
+        return mask
+
+    def _numbered(self) -> list[str]:
+        """The programs by their number in the vocabulary, less 2."""
+        if len(self._names) != len(self._words.programs):
+            self._names = list(self._words.programs)
+        return self._names
+
+    def request_at(self, area: Area, server: Server) -> tuple[Request, datetime]:
+        """A request in the area and a moment at which it is."""
+        values: dict[str, int | None] = {}
+        for field, chosen in zip(NUMERIC, area.sets, strict=True):
+            domain = DOMAINS[field]
+            value = _member(chosen, domain) if chosen else None
+            known = value is not None and domain.known[0] <= value <= domain.known[1]
+            values[field.value.replace(".", "_")] = value if known else None
+        bit = (area.programs & -area.programs).bit_length() - 1
+        program = self._programs[bit - 1] if bit else None
+        minute = self.minutes[(area.times & -area.times).bit_length() - 1]
+        return Request(server=server, program=program, **values), moment_at(minute)
+
+
+def moment_at(minute: int) -> datetime:
+    """A moment whose clock shows that minute of the week."""
+    return _MONDAY + timedelta(minutes=minute)
+
+
+def _member(values: ValueSet, domain: Domain) -> int:
+    return values.ranges[0][0] if values.inside else domain.first
+
+
+def meet(a: ValueSet | None, b: ValueSet | None) -> bool:
+    """Whether two sets have a member in common."""
+    if a is None or b is None or a is b:
+        return True
+    if a.inside and b.inside and len(a.ranges) == 1 and len(b.ranges) == 1:
+        return a.ranges[0][0] <= b.ranges[0][1] and b.ranges[0][0] <= a.ranges[0][1]
+    return not intersect(a, b).empty
+
+
+def within(a: ValueSet, b: ValueSet) -> bool:
+    """Whether every member of a is one of b."""
+    if a.inside and b.inside and len(a.ranges) == 1 and len(b.ranges) == 1:
+        return b.ranges[0][0] <= a.ranges[0][0] and a.ranges[0][1] <= b.ranges[0][1]
+    return intersect(a, complement(b)).empty
+
+
+def point_of(area: Area) -> Area:
+    """One point of the area."""
+    sets = tuple(
+        _only(_member(values, domain) if values else domain.first, domain)
+        for values, domain in zip(area.sets, _DOMAINS, strict=True)
+    )
+    return Area(sets, area.programs & -area.programs, area.times & -area.times)
+
+
+def _only(value: int, domain: Domain) -> ValueSet:
+    if value == domain.first:  # sets do not name the first value, see sets.py
+        return ValueSet(((domain.first + 1, domain.last),), False)
+    return ValueSet(((value, value),), True)
+
+
+def overlap(a: Area, b: Area) -> Area | None:
+    """What lies in both areas."""
+    programs, times = a.programs & b.programs, a.times & b.times
+    if not programs or not times:
+        return None
+    sets: list[ValueSet | None] = []
+    for x, y in zip(a.sets, b.sets, strict=True):
+        both = y if x is None or x is y else x if y is None else intersect(x, y)
+        if both is not None and both.empty:
+            return None
+        sets.append(both)
+    return Area(tuple(sets), programs, times)
+
+
+def overlaps(a: Area, b: Area) -> bool:
+    """Whether two areas have a point in common."""
+    return bool(
+        a.programs & b.programs and a.times & b.times and all(map(meet, a.sets, b.sets))
+    )
+
+
+def contains(a: Area, b: Area) -> bool:
+    """Whether all of b lies in a."""
+    if b.programs & ~a.programs or b.times & ~a.times:
+        return False
+    for x, y in zip(a.sets, b.sets, strict=True):
+        if x is None or x is y:
+            continue
+        if y is None or not within(y, x):
+            return False
+    return True
+
+
+def without(area: Area, cover: Area) -> list[Area]:
+    """The area less the cover, as areas that have no point in common."""
+    pieces: list[Area] = []
+    sets = list(area.sets)
+    for place, cut in enumerate(cover.sets):
+        old = sets[place]
+        if cut is None or cut is old:
+            continue
+        rest = complement(cut) if old is None else intersect(old, complement(cut))
+        if rest.empty:
+            continue
+        inner = cut if old is None else intersect(old, cut)
+        sets[place] = rest
+        pieces.append(Area(tuple(sets), area.programs, area.times))
+        sets[place] = inner
+    if programs := area.programs & ~cover.programs:
+        pieces.append(Area(tuple(sets), programs, area.times))
+    if times := area.times & ~cover.times:
+        pieces.append(Area(tuple(sets), area.programs & cover.programs, times))
+    return pieces
+
+
+__all__ = [
+    "NUMERIC",
+    "Area",
+    "Space",
+    "TooComplex",
+    "contains",
+    "meet",
+    "moment_at",
+    "overlap",
+    "overlaps",
+    "point_of",
+    "without",
+]
