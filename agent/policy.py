@@ -78,8 +78,6 @@ def read_policy(
     """
     recorder = Recorder(names, lists)
     parsed = parse_rules(text, file=file, names=recorder, product=product)
-    table = compile_table(
-        parsed.ruleset, parsed.ruleset.active(), revision=number, moment=moment
-    )
+    table = compile_table(parsed.ruleset, parsed.ruleset.active(), revision=number, moment=moment)
     revision = Revision(number, now(), user, file, text, recorder.lists)
     return Policy(revision, parsed.ruleset, table, parsed.warnings)

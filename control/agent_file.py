@@ -67,6 +67,7 @@ class MessageSettings:
     command_seconds: int = 10
     command_per_minute: int = 60
 
+
 LOGINS = ("sshd", "sshd-session", "dropbear", "in.telnetd", "telnetd")
 """Programs through which people log in over the network, by the last part of their path."""
 

@@ -215,9 +215,7 @@ def overlap(a: Area, b: Area) -> Area | None:
 
 def overlaps(a: Area, b: Area) -> bool:
     """Whether two areas have a point in common."""
-    return bool(
-        a.programs & b.programs and a.times & b.times and all(map(meet, a.sets, b.sets))
-    )
+    return bool(a.programs & b.programs and a.times & b.times and all(map(meet, a.sets, b.sets)))
 
 
 def contains(a: Area, b: Area) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any as AnyType
 
-from .condition import And, Any, Comparison, Condition, Not, Or
+from .condition import And, Any, Comparison, Condition, Not, Or, Time
 from .model import DefaultRule, Product, Rule, RuleSet, Server
 
 LISTS_CHANGED = "(as before; what its names stand for has changed)"
@@ -91,7 +91,7 @@ def condition_text(condition: Condition) -> str:
     match condition:
         case Any():
             return "any"
-        case Comparison():
+        case Comparison() | Time():
             return condition.text
         case And(parts):
             return " and ".join(_inside(part, Or) for part in parts)

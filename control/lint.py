@@ -119,7 +119,9 @@ def _of_reach(reach: Reach) -> Iterator[tuple[Finding, Rule]]:
     for rule, by in reach.unreached:
         kind = "shadowed" if len(by) == 1 else "unreachable"
         verb = "decides" if len(by) == 1 else "decide"
-        message = f"rule {rule.name} is never reached because {_named(by)} {verb} all it could match"
+        message = (
+            f"rule {rule.name} is never reached because {_named(by)} {verb} all it could match"
+        )
         yield _finding(kind, rule, by, message, _hint_of_unreached(rule, by)), rule
     for rule, later, with_default in reach.redundant:
         names = [each.name for each in later[:_NAMED]]
@@ -131,7 +133,10 @@ def _of_reach(reach: Reach) -> Iterator[tuple[Finding, Rule]]:
             f"rule {rule.name} changes no verdict: what it decides, "
             f"{listed(names)} would decide likewise"
         )
-        yield _finding("redundant", rule, later, message, "remove it, unless its name is wanted"), rule
+        yield (
+            _finding("redundant", rule, later, message, "remove it, unless its name is wanted"),
+            rule,
+        )
     for rule, allows in reach.deny_all:
         message = (
             f"rule {rule.name} rejects every {rule.server.word}, "
@@ -172,7 +177,9 @@ def _of_rule(
         for path in paths:
             if not program_exists(path):
                 message = f"rule {rule.name}: program {path} does not exist"
-                yield _finding("unknown-program", rule, (), message, "it is matched once it is there")
+                yield _finding(
+                    "unknown-program", rule, (), message, "it is matched once it is there"
+                )
     if hits is not None and rule.active and not (now and rule.expired(now)):
         message = _unused(rule, hits, now, days, counted_since)
         if message:

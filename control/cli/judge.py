@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import render
+from .. import render, zone
 from ..compile import compile_table
-from ..evaluate import TraceStep
+from ..condition import Comparison
+from ..evaluate import TracedComparison, TraceStep
 from ..evaluate import trace as trace_rules
 from ..model import DefaultRule, Effective, Field, Request, Verdict, effective, verdict_of
 from ..names import Names, SystemNames
@@ -25,14 +26,17 @@ _SOURCES = {
 
 
 class Judge:
-    """The rules in test of a rule file (`None`: the installed one), compiled."""
+    """The rules in test of a rule file (`None`: the installed one), as of a moment (now)."""
 
-    def __init__(self, paths: Paths, file: str | None) -> None:
+    def __init__(self, paths: Paths, file: str | None, at: str | None = None) -> None:
+        """Raises ValueError when `at` is not a time."""
+        present = zone.now()
+        self.moment = present if at is None else zone.parse_moment(at, present)
         self.names: Names = SystemNames(paths.lists)
         self.text, name = rules_text(paths, file)
         self.ruleset = parsed(paths, self.text, name, names=SystemNames(paths.lists)).ruleset
         self.rules = self.ruleset.in_test()
-        self._table = compile_table(self.ruleset, self.rules)
+        self._table = compile_table(self.ruleset, self.rules, moment=self.moment)
 
     def request(self, doc: object) -> Request:
         """The request of a JSON document. Raises ValueError that names the key."""
@@ -43,7 +47,7 @@ class Judge:
 
     def trace(self, request: Request, verdict: Verdict) -> list[TraceStep]:
         """Every rule up to the deciding one, by the linear reference, which must agree."""
-        steps = trace_rules(self.ruleset, self.rules, request)
+        steps = trace_rules(self.ruleset, self.rules, request, self.moment)
         if verdict_of(self.ruleset, steps[-1].rule) != verdict:
             raise Failed(
                 f"the table says {verdict.rule}, the reference {steps[-1].rule.name}",
@@ -85,8 +89,7 @@ def trace_lines(steps: list[TraceStep], names: Names) -> list[str]:
                 if each.held
                 else render.coloured("no", render.BAD),
                 render.safe(each.comparison.text),
-                f"{each.comparison.field.value} is "
-                + render.safe(value_text(each.comparison.field, each.actual, names)),
+                f"{_field_of(each)} is {render.safe(_actual_text(each, names))}",
             )
             for each in step.comparisons
         ]
@@ -104,8 +107,8 @@ def trace_document(steps: list[TraceStep], names: Names) -> list[dict[str, Any]]
             "comparisons": [
                 {
                     "text": each.comparison.text,
-                    "field": each.comparison.field.value,
-                    "actual": _plain(each.comparison.field, each.actual, names),
+                    "field": _field_of(each),
+                    "actual": _plain(each, names),
                     "held": each.held,
                 }
                 for each in step.comparisons
@@ -115,11 +118,24 @@ def trace_document(steps: list[TraceStep], names: Names) -> list[dict[str, Any]]
     ]
 
 
-def _plain(field: Field, actual: int | str | None, names: Names) -> int | str | None:
+def _field_of(traced: TracedComparison) -> str:
+    compared = traced.comparison
+    return compared.field.value if isinstance(compared, Comparison) else "time"
+
+
+def _actual_text(traced: TracedComparison, names: Names) -> str:
+    compared = traced.comparison
+    if isinstance(compared, Comparison):
+        return value_text(compared.field, traced.actual, names)
+    return str(traced.actual)
+
+
+def _plain(traced: TracedComparison, names: Names) -> int | str | None:
     """A request's value as request JSON would have it: ports are numbers."""
-    if actual is None or field in (Field.LOCAL_PORT, Field.REMOTE_PORT):
-        return actual
-    return value_text(field, actual, names)
+    ports = (Field.LOCAL_PORT.value, Field.REMOTE_PORT.value)
+    if traced.actual is None or _field_of(traced) in ports:
+        return traced.actual
+    return _actual_text(traced, names)
 
 
 def _switch(found: Effective, switch: str, verdict: Verdict) -> str:

@@ -24,6 +24,7 @@ _REQUEST = ("user", "group", "program", "service", "local", "remote")
 @click.option("--local", metavar="ADDR:PORT", help="The local side; also ADDR, or :PORT.")
 @click.option("--remote", metavar="ADDR:PORT", help="The remote side; not for listen.")
 @click.option("--rules", metavar="FILE", help="Another rule file; - is standard input.")
+@click.option("--at", metavar="TIME", help="Judge as of then, as in --at 2026-12-24T18:30.")
 @click.option("--trace", is_flag=True, help="Say of every rule before it why it did not match.")
 @click.option("--batch", metavar="FILE", help="JSON requests, one a line; - is standard input.")
 @click.option("--in-kernel", is_flag=True, help="Ask the loaded table: the active rules. Root.")
@@ -32,6 +33,7 @@ _REQUEST = ("user", "group", "program", "service", "local", "remote")
 def test(
     server: str | None,
     rules: str | None,
+    at: str | None,
     trace: bool,
     batch: str | None,
     in_kernel: bool,
@@ -51,6 +53,8 @@ def test(
     """
     doc = {key: given[key] for key in _REQUEST if given[key] is not None}
     _refuse_contradictions(server, rules, trace, batch, in_kernel, bool(doc))
+    if at is not None and (in_kernel or batch is not None):
+        raise click.UsageError("--at goes with a single request that is not put to the kernel")
     context, paths = click.get_current_context(), here()
     if batch is not None:
         from .batch import judge_batch
@@ -65,7 +69,7 @@ def test(
             for line in _kernel_lines(verdict):
                 click.echo(line)
         context.exit(0 if verdict.get("authority") == "yes" else 1)
-    context.exit(_in_table(paths, request, rules, trace, as_json))
+    context.exit(_in_table(paths, request, rules, at, trace, as_json))
 
 
 def _refuse_contradictions(
@@ -102,11 +106,19 @@ def _in_kernel(paths: Paths, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _in_table(
-    paths: Paths, request: dict[str, Any], rules: str | None, trace: bool, as_json: bool
+    paths: Paths,
+    request: dict[str, Any],
+    rules: str | None,
+    at: str | None,
+    trace: bool,
+    as_json: bool,
 ) -> int:
     from .judge import Judge, trace_document, trace_lines, verdict_lines
 
-    judge = Judge(paths, rules)
+    try:
+        judge = Judge(paths, rules, at)
+    except ValueError as error:
+        raise WrongInput(f"--at: {error}") from None
     try:
         asked = judge.request(request)
     except ValueError as error:
