@@ -12,6 +12,7 @@ import click
 from .. import render
 from ..capture_store import EVERYTHING
 from ..captured import Captured, captured_to_json, endpoint_text
+from ..model import Server
 from ..names import SystemNames
 from ..times import age, local_text, parse_utc
 from .capture_options import filter_of, filter_options, note_losses
@@ -245,6 +246,19 @@ def _show_suggestion(made: Suggestion, text: str, name: str, whole: bool) -> Non
             f"{what} would reject all that was not captured: mind what happens but once a month"
         )
         click.echo(render.coloured(render.safe(warning), render.WARN), err=True)
+        if _locks_out(made):
+            warning = "no accept of sshd or on port 22 was captured: nobody could log in that way"
+            click.echo(render.coloured(warning, render.BAD), err=True)
+
+
+def _locks_out(made: Suggestion) -> bool:
+    """Whether peers are denied, and none was seen that an administrator may come from."""
+    captured = (*made.needing, *made.covered)
+    accepts = [one.request for one in captured if one.request.server is Server.ACCEPT]
+    return Server.ACCEPT in made.denied_servers and not any(
+        request.local_port == 22 or (request.program or "").rpartition("/")[2].startswith("sshd")
+        for request in accepts
+    )
 
 
 def _suggestion_document(made: Suggestion, text: str, name: str) -> dict[str, Any]:
