@@ -12,8 +12,8 @@ A new rule stands after all rules of its server, but before the first active
 order among its like does not matter: they all allow.
 
 `deny_rest` then turns what is left around: the `any` rule, or where there is
-none (or one that will expire) the server's default, gets authority no. Only servers of which something
-was captured are touched.
+none (or one that will expire) the server's default, gets authority no. Only
+servers of which something was captured are touched.
 
 Nothing is taken on trust: the new file is parsed, and every transaction is
 replayed against it. A suggestion that would reject what is allowed today, or
