@@ -26,9 +26,8 @@ from .generalise import FEW, MANY, Generalised, addresses, is_loopback, is_publi
 from .model import Field, Request, Server
 from .names import Names
 from .proposal_names import with_names
+from .proposal_text import condition, expressible
 
-_WORD = re.compile(r"[^\x00-\x20\x7f(){}<>=!\"'&|,;#]+")
-_KEYWORDS = frozenset({"and", "or", "not", "in", "any"})
 _INTERPRETER = re.compile(r"(python|perl|ruby|node|java|php|bash|dash|sh)[0-9.]*")
 _WILDCARDS = (0, MAPPED)
 
@@ -93,7 +92,7 @@ def propose(needing: Iterable[Captured], names: Names, taken: Iterable[str] = ()
     groups: dict[tuple[Server, str | None, int | None], list[Captured]] = defaultdict(list)
     for one in needing:
         program = one.request.program
-        key = program if program is not None and _expressible(program) else None
+        key = program if program is not None and expressible(program) else None
         groups[one.request.server, key, one.request.user].append(one)
     found: list[Proposal] = []
     for (server, program, user), captured in groups.items():
@@ -101,7 +100,10 @@ def propose(needing: Iterable[Captured], names: Names, taken: Iterable[str] = ()
         found += _of_group(server, program, users, captured)
     found = _without_covered(_with_users_merged(found))
     found.sort(key=_reading_order)
-    found = [replace(each, when=_when(each, names)) for each in found]
+    found = [
+        replace(each, when=condition(each.program, each.users, _asked(each), names))
+        for each in found
+    ]
     return with_names(found, names, taken)
 
 
@@ -261,6 +263,10 @@ def _is_product(
     return len(seen) == sides[0] * sides[1] * sides[2]
 
 
+def _asked(one: Proposal) -> list[tuple[Field, Generalised]]:
+    return [(PORT_OF[one.server], one.ports), (ADDRESS_OF[one.server], one.addresses)]
+
+
 def _ports(server: Server, captured: Sequence[Captured]) -> Generalised:
     what = PORT_OF[server].value
     known = [port for one in captured if (port := _port(one)) is not None]
@@ -324,42 +330,3 @@ def _why_any_program(captured: Sequence[Captured]) -> str:
     if not paths:
         return "any program: it was not known"
     return f"any program: {paths[0]} is not a path that a condition can name"
-
-
-def _expressible(path: str) -> bool:
-    if not path.startswith("/") or path.endswith("/") or "…" in path or not path.isprintable():
-        return False
-    return not ('"' in path and "'" in path)
-
-
-def _when(one: Proposal, names: Names) -> str:
-    parts = []
-    if one.program is not None:
-        parts.append(f"program == {_quoted(one.program)}")
-    if one.users is not None:
-        parts.append(_asked("user", [_user(user, names) for user in one.users]))
-    if one.ports.ranges is not None:
-        parts.append(_asked(PORT_OF[one.server].value, one.ports.texts))
-    if one.addresses.ranges is not None:
-        parts.append(_asked(ADDRESS_OF[one.server].value, one.addresses.texts))
-    return " and ".join(parts) or "any"
-
-
-def _asked(name: str, texts: Sequence[str]) -> str:
-    if len(texts) > 1:
-        return f"{name} in {{{', '.join(texts)}}}"
-    many = "/" in texts[0] or (name.endswith("port") and "-" in texts[0])
-    return f"{name} in {texts[0]}" if many else f"{name} == {texts[0]}"
-
-
-def _user(number: int, names: Names) -> str:
-    name = names.user_name(number)
-    if name is None or names.uid(name) != number or name.isdigit() or name.startswith("@"):
-        return str(number)
-    return _quoted(name) if name.isprintable() and '"' not in name else str(number)
-
-
-def _quoted(text: str) -> str:
-    if _WORD.fullmatch(text) and text not in _KEYWORDS:
-        return text
-    return f"'{text}'" if '"' in text else f'"{text}"'

@@ -12,8 +12,8 @@ A new rule stands after all rules of its server, but before the first active
 order among its like does not matter: they all allow.
 
 `deny_rest` then turns what is left around: the `any` rule, or where there is
-none the server's default, gets authority no. Only servers of which something
-was captured are touched.
+none (or one that will expire) the server's default, gets authority no. Only
+servers of which something was captured are touched.
 
 Nothing is taken on trust: the new file is parsed, and every transaction is
 replayed against it. A suggestion that would reject what is allowed today, or
@@ -26,6 +26,7 @@ import difflib
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from .captured import Captured
 from .condition import Any
@@ -52,7 +53,8 @@ class Suggestion:
 
     `needing` transactions have a proposed rule, `covered` ones had one,
     `rejected` ones are rejected today and stay so. `denied` names the rules,
-    default rules included, whose authority becomes no.
+    default rules included, whose authority becomes no; `denied_servers` are those
+    that reject all else.
     """
 
     text: str
@@ -61,6 +63,7 @@ class Suggestion:
     covered: tuple[Captured, ...] = ()
     rejected: tuple[Captured, ...] = ()
     denied: tuple[str, ...] = ()
+    denied_servers: frozenset[Server] = frozenset()
 
 
 def suggest(
@@ -80,11 +83,11 @@ def suggest(
     proposals = propose(needing, names, taken)
     new = _with_rules(text, ruleset, proposals)
     denied: tuple[str, ...] = ()
-    if deny_rest:
-        servers = {one.request.server for one in everything}
+    servers = frozenset(one.request.server for one in everything if deny_rest)
+    if servers:
         new, denied = _denying(new, ruleset, sorted(servers))
     suggestion = Suggestion(
-        new, tuple(proposals), tuple(needing), tuple(covered), tuple(rejected), denied
+        new, tuple(proposals), tuple(needing), tuple(covered), tuple(rejected), denied, servers
     )
     _prove(suggestion, ruleset, names, file)
     return suggestion
@@ -101,11 +104,13 @@ def diff(before: str, after: str, file: str) -> str:
 
 
 def catch_all(ruleset: RuleSet, server: Server) -> Rule | None:
-    """The first active rule of a server whose condition is `any`."""
-    return next(
-        (rule for rule in ruleset.active() if rule.server is server and isinstance(rule.when, Any)),
-        None,
-    )
+    """The first active rule of a server whose condition is `any`, and that has not expired."""
+    for rule in ruleset.active():
+        expires = _expires(rule)
+        over = expires is not None and expires <= datetime.now(UTC)
+        if rule.server is server and isinstance(rule.when, Any) and not over:
+            return rule
+    return None
 
 
 def evidence(one: Proposal) -> list[str]:
@@ -215,18 +220,22 @@ def _comment(lines: Iterable[str]) -> list[str]:
     return wrapped
 
 
+def _expires(rule: Rule) -> datetime | None:
+    """When the rule stops to match; rule sets that know no such time have none."""
+    expires: datetime | None = getattr(rule, "expires", None)
+    return expires
+
+
 def _denying(text: str, ruleset: RuleSet, servers: Iterable[Server]) -> tuple[str, tuple[str, ...]]:
     denied = []
     for server in servers:
-        general = catch_all(ruleset, server)
-        decides: Rule | DefaultRule = general or ruleset.defaults[server]
-        if not decides.authority:
-            continue
-        if general is not None:
+        general, default = catch_all(ruleset, server), ruleset.defaults[server]
+        if general is not None and general.authority:
             text = set_keys(text, general.name, {"authority": "no"})
-        else:
+            denied.append(general.name)
+        if (general is None or _expires(general) is not None) and default.authority:
             text = _with_default_denying(text, server)
-        denied.append(decides.name)
+            denied.append(default.name)
     return text, tuple(denied)
 
 

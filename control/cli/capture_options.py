@@ -16,6 +16,9 @@ from ..problems import did_you_mean
 from ..times import parse_since
 from .options import SERVERS, F, here
 
+HOW = 'set capture = "yes" on a rule or a default rule, and activate its server'
+"""What to do where nothing was captured."""
+
 _LOSSES = {
     "overflow": "were not captured: too many new transactions at once",
     "crowded": "captured transactions are gone: there were more than keep_rows",

@@ -198,6 +198,7 @@ def test_suggest_writes_a_difference(cli: Run, state: Run, paths: Paths) -> None
     assert said.lines[:2] == [f"--- {paths.rules}", f"+++ {paths.rules}"]
     assert "26 transactions not covered by a rule of its own: 8 rules suggested" in said.err
     assert "default-accept" in said.err
+    assert "nobody could log in" not in said.err
     assert not paths.rules.exists()
 
 
@@ -211,6 +212,14 @@ def test_the_whole_suggestion_can_be_checked(cli: Run, state: Run, rules: Run) -
     assert (doc["needing"], doc["covered"], doc["rejected"]) == (25, 0, 1)
     assert "curl-connect" in [rule["name"] for rule in doc["rules"]]
     assert doc["text"].startswith(NO_REDIS)
+
+
+def test_denying_the_rest_warns_of_locking_oneself_out(cli: Run, state: Run) -> None:
+    state([one for one in host() if one.request.program != "/usr/sbin/sshd"])
+    assert "nobody could log in" in cli("captures", "suggest", "--deny-rest").err
+    assert "nobody could log in" not in cli("captures", "suggest").err
+    said = cli("captures", "suggest", "--deny-rest", "--server", "connect")
+    assert "nobody could log in" not in said.err
 
 
 def test_a_part_is_suggested_for_but_the_rest_not_denied_for_it(cli: Run, state: Run) -> None:

@@ -12,7 +12,7 @@ import pytest
 from capturing import NAMES, captured, host
 from sockrules.control.captured import Captured
 from sockrules.control.evaluate import decide
-from sockrules.control.model import Server
+from sockrules.control.model import Rule, Server
 from sockrules.control.replay import replay
 from sockrules.control.rules_file import parse_rules
 from sockrules.control.suggest import SuggestError, Suggestion, diff, evidence, suggest
@@ -118,6 +118,16 @@ def test_an_any_rule_is_stepped_in_front_of_and_turned_around() -> None:
     assert 'name = "learn"      # until we know' in suggestion.text
     assert 'authority = "no"   # for now' in suggestion.text
     assert all(accepts(suggestion.text, one) for one in host())
+
+
+@pytest.mark.skipif(not hasattr(Rule, "expires"), reason="rules of this version do not expire")
+@pytest.mark.parametrize(
+    ("year", "denied"), [(2999, ("learn", "default-connect")), (2001, ("default-connect",))]
+)
+def test_an_any_rule_that_expires_leaves_no_gap(year: int, denied: tuple[str, ...]) -> None:
+    text = LEARN.replace('capture = "yes"\nwhen', f"expires = {year}-01-01T00:00:00Z\nwhen")
+    some = [one for one in host() if one.request.server is Server.CONNECT]
+    assert suggest(some, text, NAMES, deny_rest=True).denied == denied
 
 
 def test_the_difference_applies_with_patch(tmp_path: Path) -> None:
