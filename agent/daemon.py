@@ -241,7 +241,7 @@ class Agent:
 
     def _end(self) -> None:
         sinks = (self.messages.close, self.captures.close)
-        for work in (self.drain, self._write_folded, self.hits.collect, *sinks):
+        for work in (self.drain, self._write_folded, *sinks, self.hits.collect):
             try:
                 work()
             except Exception as error:  # a full disk must not keep anything attached
@@ -309,6 +309,7 @@ class Agent:
     def _write_folded(self) -> None:
         """Write what is folded now, before the rules' names are forgotten or the agent ends."""
         self._write(self.folder.flush())
+        self.messages.flush()
 
     def _word(self, event: Event, count: int) -> dict[str, Any]:
         name, sequence = self._rule_of(event.revision, event.rule)
