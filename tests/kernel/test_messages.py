@@ -185,8 +185,8 @@ def test_following(fresh: Sandbox, tmp_path: Path) -> None:
 def test_a_full_disk_is_told_once_it_is_over(fresh: Sandbox, tmp_path: Path) -> None:
     log = configure(fresh, tmp_path, connect="enforce")
     state = fresh.paths.state_dir
-    state.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(state)]
+    state.mkdir(parents=True, exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(state)]
     subprocess.run(mount, check=True)
     try:
         fresh.start(RULES)
