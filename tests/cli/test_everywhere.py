@@ -60,7 +60,15 @@ def test_root_and_help_options_are_everywhere(words: tuple[str, ...]) -> None:
     assert "--root" in options
 
 
-PRINTS_NO_DATA = {(), ("rule",), ("agent",), ("agent", "run"), ("completion",)}
+PRINTS_NO_DATA = {
+    (),
+    ("rule",),
+    ("default",),
+    ("config",),
+    ("agent",),
+    ("agent", "run"),
+    ("completion",),
+}
 
 
 @pytest.mark.parametrize(
