@@ -222,7 +222,7 @@ def _comment(lines: Iterable[str]) -> list[str]:
 
 def _expires(rule: Rule) -> datetime | None:
     """When the rule stops to match; rule sets that know no such time have none."""
-    expires: datetime | None = getattr(rule, "expires", None)
+    expires = rule.expires
     return expires
 
 

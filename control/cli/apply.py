@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from .. import render
+from ..paths import Paths
 from .change_words import pending_line, preview_lines, seconds, session_arguments
 from .failures import problem_line
-from .inputs import rules_text
+from .inputs import parsed, rules_text
 from .options import SETTINGS, here, json_option, root_option
 
 
@@ -56,6 +57,9 @@ def apply(
     if not as_json:
         for line in preview_lines(preview):
             click.echo(line)
+        if preview.get("changed"):
+            for line in _foretold(paths, file):
+                click.echo(line)
         for warning in problems_of(preview.get("warnings")):
             click.echo(problem_line(warning), err=True)
     if dry_run:
@@ -72,6 +76,19 @@ def apply(
     click.echo(_sentence(result))
     if isinstance(result.get("pending"), dict):
         click.echo(pending_line(result["pending"]))
+
+
+def _foretold(paths: Paths, file: str | None) -> list[str]:
+    """What the rules would have made of the captured transactions, in brief."""
+    from ..problems import InputError
+    from .replay import foretell
+
+    if file == "-":
+        return []
+    try:
+        return foretell(paths, parsed(paths, *rules_text(paths, file)).ruleset)
+    except (InputError, click.ClickException):  # the agent says better what is wrong
+        return []
 
 
 def _sentence(result: dict[str, Any]) -> str:

@@ -63,6 +63,7 @@ def test_root_and_help_options_are_everywhere(words: tuple[str, ...]) -> None:
 PRINTS_NO_DATA = {
     (),
     ("rule",),
+    ("captures",),
     ("default",),
     ("config",),
     ("agent",),

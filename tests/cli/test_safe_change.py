@@ -64,6 +64,12 @@ PENDING = {"revision": 8, "previous": 7, "seconds": 60.0, "left": 60.0, "user": 
 
 
 @pytest.fixture(autouse=True)
+def _nothing_captured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What apply foretells from captures is test_captures.py's matter."""
+    monkeypatch.setattr("sockrules.control.cli.replay.foretell", lambda paths, ruleset: [])
+
+
+@pytest.fixture(autouse=True)
 def _no_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSH_CONNECTION", raising=False)
 

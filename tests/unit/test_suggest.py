@@ -12,7 +12,7 @@ import pytest
 from capturing import NAMES, captured, host
 from sockrules.control.captured import Captured
 from sockrules.control.evaluate import decide
-from sockrules.control.model import Rule, Server
+from sockrules.control.model import Server
 from sockrules.control.replay import replay
 from sockrules.control.rules_file import parse_rules
 from sockrules.control.suggest import SuggestError, Suggestion, diff, evidence, suggest
@@ -120,7 +120,6 @@ def test_an_any_rule_is_stepped_in_front_of_and_turned_around() -> None:
     assert all(accepts(suggestion.text, one) for one in host())
 
 
-@pytest.mark.skipif(not hasattr(Rule, "expires"), reason="rules of this version do not expire")
 @pytest.mark.parametrize(
     ("year", "denied"), [(2999, ("learn", "default-connect")), (2001, ("default-connect",))]
 )
