@@ -18,7 +18,7 @@ import sqlite3
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,7 +136,8 @@ class Agent:
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.stop()
             async with self._changing:  # a change under way is finished first
-                await self._in_worker(self.enforcer.silence)
+                with self._noting("the last events"):
+                    await self._in_worker(self.enforcer.silence)
                 self._end()
 
     @contextlib.contextmanager
@@ -242,10 +243,8 @@ class Agent:
     def _end(self) -> None:
         sinks = (self.messages.close, self.captures.close)
         for work in (self.drain, self._write_folded, *sinks, self.hits.collect):
-            try:
+            with self._noting(work.__name__):
                 work()
-            except Exception as error:  # a full disk must not keep anything attached
-                self._problem(f"{work.__name__}: {type(error).__name__}: {error}")
         if self._detach:
             self.enforcer.detach()
             self._say("agent-stopped", "agent stopped: detached, nothing is enforced")
@@ -260,14 +259,10 @@ class Agent:
     async def _every(self, seconds: float, work: Any) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
+            with self._noting(getattr(work, "__name__", "work")):
                 result = work()
                 if asyncio.iscoroutine(result):
                     await result
-            except Exception as error:  # upkeep must not end the agent
-                self._problem(
-                    f"{getattr(work, '__name__', 'work')}: {type(error).__name__}: {error}"
-                )
 
     async def _in_worker(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
@@ -358,6 +353,14 @@ class Agent:
         self._write(
             [self._state_line(action, message, revision=self.policy.revision.revision, **facts)]
         )
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Errors meanwhile are shown in `status` and stop nothing: a full disk, for example."""
+        try:
+            yield
+        except Exception as error:
+            self._problem(f"{what}: {type(error).__name__}: {error}")
 
     def _problem(self, text: str) -> None:
         if text not in self.problems:
@@ -479,16 +482,17 @@ class Agent:
         names_of_new = [(rule.name, rule.sequence) for rule in policy.table.rules]
         self._rules[policy.table.revision] = names_of_new
         before = await self._in_worker(self.enforcer.install, policy.table)
-        self.policy = policy
-        try:
+        self.policy = policy  # it is in force: what goes wrong from here on does not undo it
+        with self._noting("hits"):
             self.hits.collect()  # the last of the old table's
-        finally:
-            self.hits.follow(self.enforcer.kernel, policy.table.rules)
+        self.hits.follow(self.enforcer.kernel, policy.table.rules)
+        with self._noting("apply"):
             await self._in_worker(self.enforcer.retire, before)
-        self.drain()
-        self._write_folded()
+            await self._in_worker(self.enforcer.reopen_listeners)
+        with self._noting("drain"):
+            self.drain()
+            self._write_folded()
         self._remember_rules()
-        await self._in_worker(self.enforcer.reopen_listeners)
 
     def _applied(self, policy: Policy, changed: bool) -> dict[str, Any]:
         return {

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from sockrules.control.client import AgentRefused
 
 from .sandbox import Sandbox
 
@@ -81,17 +85,45 @@ def test_lines_tell_what_happened_in_the_order_in_which_it_did(fresh: Sandbox) -
     assert [line["destination"]["port"] for line in lines] == [7201, 7202] * 10
 
 
+def test_a_full_disk_below_the_database_keeps_nothing_attached(fresh: Sandbox) -> None:
+    place = fresh.paths.state_dir
+    with disk(place, "1m"):
+        fresh.configure(connect="enforce")
+        fresh.start(RULES, "--detach")
+        with (
+            (place / "filler").open("wb", buffering=0) as filler,
+            pytest.raises(OSError, match="No space"),
+        ):
+            while True:
+                filler.write(bytes(4096))
+        outcomes = fresh.hammered(20, "connect:7201")
+        assert outcomes == {"connect:7201": {"EPERM": 20}}
+        with pytest.raises(AgentRefused) as refused:
+            fresh.apply(RULES.replace("7201", "7202") + "# " + "x" * 500_000)
+        assert refused.value.kind == "state"
+        assert fresh.client("connect", "plain", "127.0.0.1", 7201) == "EPERM"
+        assert fresh.call("status")["enforcing"]
+        assert fresh.stop() == 0
+        assert not fresh.paths.pins.exists()
+
+
+@contextlib.contextmanager
+def disk(place: Path, size: str) -> Iterator[None]:
+    """A file system of its own at `place`."""
+    place.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", place], check=True)
+
+
 @pytest.fixture
 def tiny_disk(fresh: Sandbox) -> Iterator[Sandbox]:
     """A sandbox whose audit log has a file system of 64 KiB to itself."""
-    place = fresh.paths.log_dir
-    place.mkdir(parents=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", place], check=True)
-    try:
+    with disk(fresh.paths.log_dir, "64k"):
         yield fresh
         fresh.stop()
-    finally:
-        subprocess.run(["umount", "--lazy", place], check=True)
 
 
 def test_a_full_disk_stops_neither_enforcement_nor_the_drain(tiny_disk: Sandbox) -> None:
