@@ -91,7 +91,7 @@ class Agent:
         }
         self.changes: dict[str, Answer] = {"activate": self._activate}
         """Carried out one after the other, with the name of who asked as `user`."""
-        self.safety = Changes(self)
+        self.countdown = Changes(self).countdown
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
@@ -116,7 +116,7 @@ class Agent:
                 asyncio.create_task(self._every(DRAIN_EVERY, self.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
-                asyncio.create_task(self._every(COUNTDOWN_EVERY, self.safety.look)),
+                asyncio.create_task(self._every(COUNTDOWN_EVERY, self.countdown.look)),
             ]
             await self._stop.wait()
             for task in tasks:
@@ -147,7 +147,7 @@ class Agent:
         self.config = self._read_config()
         self.state = State(self.paths.state_db)
         self.log = Log(self.paths.audit_log, self.config.audit_max_bytes, self.config.audit_keep)
-        self.policy = self.safety.at_start() or self._first_policy()
+        self.policy = self.countdown.at_start() or self._first_policy()
         self.enforcer = Enforcer(
             self.paths.pins,
             self.config.cgroup,
@@ -209,7 +209,7 @@ class Agent:
             self._say("agent-stopped", "agent stopped: what was in force stays in force")
         self.enforcer.close()
         self.log.close()
-        self.safety.close()
+        self.countdown.close()
         self.state.close()
         self._worker.shutdown(wait=False)
 
