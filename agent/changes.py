@@ -2,34 +2,25 @@
 """Changing the rules without being locked out: preview, apply, confirm, history, rollback.
 
 Rules. What would lock out the session that asks, or the last login server, is
-not done without `force`. A revision that waits to be confirmed is on disk as
-such before its rules are in force. When nobody confirms it in time, the
-revision before it comes back: at the deadline; or, when no agent runs then, as
-the next agent starts, before it loads anything. An agent that starts earlier
-goes on with what is left of the time. While no agent runs, the kernel goes on
-with the unconfirmed rules. A revision that came back keeps the lists that were
-recorded with it, also over restarts, until rules are applied anew.
+not done without `force`. What is applied with a time to confirm it counts as
+waiting before it is in force.
 """
 
 from __future__ import annotations
 
 import re
-import sqlite3
 import tomllib
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ..control import difference, files
 from ..control.names import SystemNames
-from ..control.problems import InputError
 from . import impact
 from .control_server import PEER, StateError, problem_document
+from .countdown import Countdown
 from .inodes import inodes_of
-from .pending import Pending
 from .policy import Policy, read_policy
 from .session import ancestors, connections_of, login_listeners, program_name
 from .sockets import Judge, survey
-from .state import Revision
 
 if TYPE_CHECKING:
     from .daemon import Agent
@@ -44,8 +35,7 @@ class Changes:
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self._to_say: list[str] = []
-        self._pending: Pending | None = None
+        self.countdown = Countdown(agent)
         agent.questions.update(
             preview=self._preview,
             history=self._history,
@@ -59,98 +49,6 @@ class Changes:
             destroy=self._destroy,
         )
 
-    # -- life -------------------------------------------------------------------------
-
-    @property
-    def pending(self) -> Pending:
-        """What waits to be confirmed, once the state database is open."""
-        if self._pending is None:
-            self._pending = Pending(self._agent.paths.state_db)
-        return self._pending
-
-    def at_start(self) -> Policy | None:
-        """The policy to start with, where it is not simply that of the rule file.
-
-        Takes back, before anything is loaded, what was not confirmed in time.
-        """
-        waiting, latest = self.pending.waiting, self._agent.state.latest()
-        try:
-            if waiting is not None and self.pending.left() <= 0:
-                back = self._agent.state.revision(waiting.previous)
-                if back is not None and latest is not None:
-                    return self._take_back_at_start(waiting.revision, back, latest)
-            held = self.pending.held_lists()
-            if latest and held == latest.revision and self._agent._rules_text() == latest.text:
-                policy = self._read(latest, latest.revision, latest.user)
-                return Policy(latest, policy.ruleset, policy.table, policy.warnings)
-        except InputError as error:
-            self._agent._problem(f"cannot go back to an earlier revision: {error}")
-        return None
-
-    def _take_back_at_start(self, unconfirmed: int, back: Revision, latest: Revision) -> Policy:
-        done = latest.text == back.text and latest.lists == back.lists
-        number = latest.revision + (0 if done else 1)
-        policy = self._read(back, number, "agent")
-        self._install_file(back.text)
-        if done:
-            policy = Policy(latest, policy.ruleset, policy.table, policy.warnings)
-        else:
-            self._agent.state.add(policy.revision)
-        self.pending.hold_lists(number)
-        self.pending.clear()
-        self._to_say.append(_taken_back(unconfirmed, back.revision, number))
-        return policy
-
-    async def look(self) -> None:
-        """Take back what was not confirmed in time. To be called every now and then."""
-        while self._to_say:
-            self._agent._say("rules-rolled-back", self._to_say.pop(0), user="agent")
-        if self.pending.waiting is None or self.pending.left() > 0:
-            return
-        async with self._agent._changing:
-            waiting = self.pending.waiting
-            if waiting is None or self.pending.left() > 0:
-                return
-            back = self._existing(waiting.previous)
-            policy = await self._read_back(back, "agent")
-            try:
-                answer = await self._go_back(back, policy)
-            except (OSError, sqlite3.Error):  # a full disk must not keep anybody locked out
-                if self._agent.differs(policy):
-                    await self._agent._put_in_force(policy)
-                raise
-            message = _taken_back(waiting.revision, waiting.previous, answer["revision"])
-            self._agent._say("rules-rolled-back", message, user="agent")
-
-    def close(self) -> None:
-        """Let go of the database; what waits goes on waiting there."""
-        if self._pending is not None:
-            self._pending.close()
-
-    def waiting(self) -> dict[str, Any] | None:
-        """What waits to be confirmed: `{"revision", "previous", "left", "deadline", "user"}`."""
-        waiting = self.pending.waiting
-        if waiting is None:
-            return None
-        return {
-            "revision": waiting.revision,
-            "previous": waiting.previous,
-            "seconds": waiting.seconds,
-            "left": round(max(self.pending.left(), 0), 1),
-            "deadline": datetime.fromtimestamp(waiting.deadline, UTC)
-            .isoformat(timespec="seconds")
-            .replace("+00:00", "Z"),
-            "user": waiting.user,
-        }
-
-    def sentence(self) -> str:
-        """What the status sentence ends with while something waits; otherwise nothing."""
-        waiting = self.waiting()
-        if waiting is None:
-            return ""
-        back, left = waiting["previous"], waiting["left"]
-        return f"; goes back to revision {back} in {left:.0f} s unless confirmed"
-
     # -- preview and apply --------------------------------------------------------------
 
     async def _preview(
@@ -162,7 +60,9 @@ class Changes:
     ) -> dict[str, Any]:
         agent = self._agent
         if revision is not None:
-            policy = await agent._in_worker(self._read, self._target(revision), 0, "preview")
+            policy = await agent._in_worker(
+                self.countdown.read, self.countdown.target(revision), 0, "preview"
+            )
         else:
             wanted = agent._rules_text() if text is None else text
             source = file or str(agent.paths.rules)
@@ -176,7 +76,7 @@ class Changes:
             "impact": impact.report(found, self._judge(), agent.names),
             "session": impact.session(found),
             "dangers": impact.dangers(found),
-            "pending": self.waiting(),
+            "pending": self.countdown.waiting(),
             "warnings": [problem_document(problem) for problem in policy.warnings],
         }
 
@@ -190,7 +90,7 @@ class Changes:
         ssh_connection: str | None = None,
     ) -> dict[str, Any]:
         agent, seconds = self._agent, _seconds(confirm)
-        before = self.pending.waiting
+        before = self.countdown.pending.waiting
         if before is not None and seconds is None:
             raise StateError(
                 f"revision {before.revision} waits to be confirmed; confirm it or roll it back"
@@ -205,16 +105,16 @@ class Changes:
             return await agent.bring_in(policy, text)
         back = before.previous if before is not None else agent.policy.revision.revision
         file_before = agent._rules_text()
-        self.pending.begin(policy.revision.revision, back, seconds, user)
+        self.countdown.pending.begin(policy.revision.revision, back, seconds, user)
         try:
             answer = await agent.bring_in(policy, text)
         except Exception:
             if text is not None:
                 files.write_atomically(agent.paths.rules, file_before)
-            self.pending.put_back(before)
+            self.countdown.pending.put_back(before)
             raise
-        self.pending.begin(policy.revision.revision, back, seconds, user)
-        return {**answer, "pending": self.waiting()}
+        self.countdown.pending.begin(policy.revision.revision, back, seconds, user)
+        return {**answer, "pending": self.countdown.waiting()}
 
     async def _refuse_danger(self, policy: Policy, ssh_connection: str | None) -> None:
         found = await self._look_around(policy, ssh_connection)
@@ -228,13 +128,13 @@ class Changes:
     # -- confirm, history, rollback -----------------------------------------------------
 
     async def _confirm(self, user: str) -> dict[str, Any]:
-        waiting = self.pending.waiting
+        waiting = self.countdown.pending.waiting
         if waiting is None:
             raise StateError(
                 "nothing waits to be confirmed:"
                 f" revision {self._agent.policy.revision.revision} is in force"
             )
-        self.pending.clear()
+        self.countdown.pending.clear()
         revision = self._agent.policy.revision.revision
         self._agent._say("rules-confirmed", f"{user} confirmed revision {revision}", user=user)
         return {"revision": revision}
@@ -244,7 +144,7 @@ class Changes:
         shown = [each for number, each in enumerate(known) if most is None or number < most]
         return {
             "in_force": self._agent.policy.revision.revision,
-            "pending": self.waiting(),
+            "pending": self.countdown.waiting(),
             "revisions": [
                 {
                     "revision": each.revision,
@@ -259,7 +159,7 @@ class Changes:
         }
 
     async def _revision(self, revision: int) -> dict[str, Any]:
-        found = self._existing(revision)
+        found = self.countdown.existing(revision)
         before = self._agent.state.before(revision)
         return {
             "revision": found.revision,
@@ -279,75 +179,12 @@ class Changes:
         force: bool = False,
         ssh_connection: str | None = None,
     ) -> dict[str, Any]:
-        target = self._target(revision or 0)
-        policy = await self._read_back(target, user)
+        target = self.countdown.target(revision or 0)
+        policy = await self.countdown.read_back(target, user)
         if not force:
             await self._refuse_danger(policy, ssh_connection)
-        return await self._go_back(target, policy)
-
-    async def _read_back(self, back: Revision, user: str) -> Policy:
-        number = self._agent.policy.revision.revision + 1
-        policy: Policy = await self._agent._in_worker(self._read, back, number, user)
-        return policy
-
-    async def _go_back(self, back: Revision, policy: Policy) -> dict[str, Any]:
-        agent = self._agent
-        saved = self._install_file(back.text)
-        answer = await agent.bring_in(policy, None)
-        if agent.state.revision(answer["revision"]) is None:
-            agent.state.add(agent.policy.revision)
-        self.pending.hold_lists(answer["revision"])
-        self.pending.clear()
-        return {
-            **answer,
-            "back_to": back.revision,
-            "lists_differ": self._lists_that_differ(back),
-            "saved": saved,
-        }
-
-    def _install_file(self, text: str) -> str | None:
-        """Make this the rule file. One that was never applied is kept; where, if it was."""
-        rules, saved = self._agent.paths.rules, None
-        try:
-            now = files.read_text(rules)
-        except (OSError, InputError):
-            now = ""
-        if now == text:
-            return None
-        if now.strip() and not self._agent.state.has_text(now):
-            saved = rules.with_name(f"{rules.name}.saved")
-            files.write_atomically(saved, now)
-        files.write_atomically(rules, text)
-        return str(saved) if saved else None
-
-    def _target(self, revision: int) -> Revision:
-        """The revision of that number; for 0 the one that a rollback without one goes to."""
-        if revision:
-            return self._existing(revision)
-        if self.pending.waiting is not None:
-            return self._existing(self.pending.waiting.previous)
-        number = self._agent.policy.revision.revision
-        before = self._agent.state.before(number)
-        if before is None:
-            raise StateError(f"there is no revision before {number}, which is in force")
-        return before
-
-    def _existing(self, revision: int) -> Revision:
-        found = self._agent.state.revision(revision)
-        if found is None:
-            raise StateError(f"there is no revision {revision}; `sockrules history` lists them")
-        return found
-
-    def _lists_that_differ(self, back: Revision) -> list[str]:
-        differ = []
-        for name, text in sorted(back.lists.items()):
-            try:
-                same = SystemNames(self._agent.paths.lists).read_list(name) == text
-            except OSError:
-                same = False
-            if not same:
-                differ.append(name)
-        return differ
+        answer: dict[str, Any] = await self.countdown.go_back(target, policy)
+        return answer
 
     # -- sockets ------------------------------------------------------------------------
 
@@ -386,18 +223,6 @@ class Changes:
             product=config.product,
         )
 
-    def _read(self, revision: Revision, number: int, user: str) -> Policy:
-        """An earlier revision with its lists, as a new one of that number."""
-        return read_policy(
-            revision.text,
-            file=f"revision {revision.revision}",
-            user=user,
-            number=number,
-            names=SystemNames(self._agent.paths.lists),
-            product=self._agent.config.product,
-            lists=revision.lists,
-        )
-
     def _judge(self) -> Judge:
         return Judge(self._agent.policy.table, self._agent.enforcer.known)
 
@@ -425,13 +250,6 @@ class Changes:
             judge=Judge(policy.table, known),
             modes={server: state.mode for server, state in agent.enforcer.servers.items()},
         )
-
-
-def _taken_back(unconfirmed: int, back: int, number: int) -> str:
-    return (
-        f"revision {unconfirmed} was not confirmed in time:"
-        f" back to revision {back}, as revision {number}"
-    )
 
 
 def _seconds(confirm: object) -> float | None:

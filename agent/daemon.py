@@ -100,7 +100,7 @@ class Agent:
         }
         self.changes: dict[str, Answer] = {"activate": self._activate}
         """Carried out one after the other, with the name of who asked as `user`."""
-        self.safety = Changes(self)
+        self.countdown = Changes(self).countdown
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
@@ -127,7 +127,7 @@ class Agent:
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
-                asyncio.create_task(self._every(COUNTDOWN_EVERY, self.safety.look)),
+                asyncio.create_task(self._every(COUNTDOWN_EVERY, self.countdown.look)),
                 asyncio.create_task(self._every(TICK, self.timekeeper.tick)),
             ]
             await self._stop.wait()
@@ -167,7 +167,7 @@ class Agent:
             self.config.audit_keep,
             self._unwritten_line,
         )
-        self.policy = self.safety.at_start() or self._first_policy()
+        self.policy = self.countdown.at_start() or self._first_policy()
         self.enforcer = Enforcer(
             self.paths.pins,
             self.config.cgroup,
@@ -252,7 +252,7 @@ class Agent:
             self._say("agent-stopped", "agent stopped: what was in force stays in force")
         self.enforcer.close()
         self.log.close()
-        self.safety.close()
+        self.countdown.close()
         self.state.close()
         self._worker.shutdown(wait=False)
 

@@ -37,7 +37,7 @@ def report(agent: Agent) -> dict[str, Any]:
     table = policy.table
     return {
         "sentence": sentence(enforcer.servers, policy.revision.revision, agent.rules_error)
-        + agent.safety.sentence(),
+        + agent.countdown.sentence(),
         "enforcing": enforcing,
         "agent": {
             "pid": os.getpid(),
@@ -56,7 +56,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "file": policy.revision.file,
             "differs": agent.rules_differ(),
             "error": agent.rules_error,
-            "pending": agent.safety.waiting(),
+            "pending": agent.countdown.waiting(),
             "next_change": agent.timekeeper.next_change(),
         },
         "table": {

@@ -238,6 +238,22 @@ def test_a_disk_that_refuses_does_not_keep_the_rules(box: Sandbox) -> None:
         assert box.call("history")["revisions"][0]["revision"] == revision(box) == 3
 
 
+def test_a_disk_that_refuses_as_the_agent_starts(box: Sandbox) -> None:
+    with box.listener("plain", "127.0.0.1", 7001):
+        box.call("apply", text=SHUT, file="x", confirm=1)
+        box.stop(signal.SIGKILL)
+        time.sleep(1.2)
+        box.paths.rules.unlink()
+        box.paths.rules.symlink_to("/proc/nowhere/rules.toml")  # nobody can write there
+        box.start()
+        assert reaches(box)
+        assert any("not on disk yet" in each for each in box.call("status")["problems"])
+        box.paths.rules.unlink()
+        box.wait_until(lambda: box.call("history")["pending"] is None, 5)
+        assert box.paths.rules.read_text() == OPEN
+        assert box.call("history")["revisions"][0]["revision"] == revision(box) == 3
+
+
 def test_lists_come_back_too(box: Sandbox) -> None:
     ports = box.paths.lists / "ports.txt"
     ports.write_text("7009\n")
