@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-from .condition import Time
+from .condition import Range, Time
 from .cubes import FIELDS, Budget, Cube, TooComplex
 from .evaluate import questions
 from .model import Field, Request, Rule, Server
@@ -33,6 +35,7 @@ _PROGRAM = FIELDS.index(Field.PROGRAM)
 _MONDAY = datetime(2400, 1, 3, tzinfo=UTC)  # later than any rule is likely to expire
 
 Sets = tuple[ValueSet | None, ...]
+Ranges = tuple[Range, ...]
 
 
 class Area(NamedTuple):
@@ -48,17 +51,17 @@ class Space:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         paths: set[str] = set()
-        periods: dict[tuple[tuple[int, int], ...], None] = {}
+        periods: set[Ranges] = set()
         for rule in rules:
             for asked in questions(rule.when):
                 if isinstance(asked, Time):
-                    periods[asked.minutes] = None
+                    periods.add(asked.minutes)
                 else:
                     paths.update(asked.paths)
         self._words = Vocabulary()
         self._names: list[str] = []
         self._set_programs(paths)
-        self._set_times(list(periods))
+        self._set_times(periods)
         self.everything = Area((None,) * len(NUMERIC), self._all_programs, self._all_times)
 
     def _set_programs(self, paths: set[str]) -> None:
@@ -80,33 +83,33 @@ class Space:
         last = bisect_left(self._programs, folder + "\U0010ffff")
         return ((1 << (last - first)) - 1) << (first + 1)
 
-    def _set_times(self, periods: list[tuple[tuple[int, int], ...]]) -> None:
+    def _set_times(self, periods: Iterable[Ranges]) -> None:
         edges = {0, *(e % WEEK for p in periods for a, b in p for e in (a, b + 1))}
-        classes: dict[tuple[bool, ...], int] = {}
-        self.minutes: list[int] = []
-        for edge in sorted(edges):
-            truth = tuple(any(a <= edge <= b for a, b in period) for period in periods)
-            if truth not in classes:
-                classes[truth] = len(self.minutes)
-                self.minutes.append(edge)
-        self._all_times = (1 << len(self.minutes)) - 1
+        self.minutes = sorted(edges)
+        self._all_times = (1 << len(edges)) - 1
+
+    def _times_by_truth(self, times: list[Time]) -> dict[tuple[bool, ...], tuple[int, int]]:
+        """For every combination of answers to these questions a minute, and its classes."""
+        own = {0, *(e % WEEK for time in times for a, b in time.minutes for e in (a, b + 1))}
+        edges = [*sorted(own), WEEK]
+        found: dict[tuple[bool, ...], tuple[int, int]] = {}
+        for edge, after in pairwise(edges):
+            truth = tuple(time.holds_in(edge) for time in times)
+            first, last = bisect_left(self.minutes, edge), bisect_left(self.minutes, after)
+            minute, mask = found.get(truth, (edge, 0))
+            found[truth] = minute, mask | ((1 << (last - first)) - 1) << first
+        return found
 
     def areas_of(self, rule: Rule, budget: Budget) -> list[Area]:
         """Where the rule's condition holds; raises TooComplex when that costs too much."""
         times = [asked for asked in questions(rule.when) if isinstance(asked, Time)]
-        by_truth: dict[tuple[bool, ...], int] = {}
-        minute_of: dict[tuple[bool, ...], int] = {}
-        for number, minute in enumerate(self.minutes if times else self.minutes[:1]):
-            truth = tuple(time.holds_in(minute) for time in times)
-            by_truth[truth] = by_truth.get(truth, 0) | 1 << number
-            minute_of.setdefault(truth, minute)
         found: dict[tuple[Sets, int], int] = {}
-        for truth, mask in by_truth.items():
-            when = condition_at(rule.when, moment_at(minute_of[truth])) if times else rule.when
+        for minute, mask in self._times_by_truth(times).values():
+            when = condition_at(rule.when, moment_at(minute)) if times else rule.when
             for cube in cubes_of(when, self._words, budget):
                 key = self._sets(cube, budget)
                 if key is not None:
-                    found[key] = found.get(key, 0) | (mask if times else self._all_times)
+                    found[key] = found.get(key, 0) | mask
         return [Area(sets, programs, mask) for (sets, programs), mask in found.items()]
 
     def _sets(self, cube: Cube, budget: Budget) -> tuple[Sets, int] | None:
@@ -147,7 +150,7 @@ class Space:
 
     def request_at(self, area: Area, server: Server) -> tuple[Request, datetime]:
         """A request in the area and a moment at which it is."""
-        values: dict[str, int | None] = {}
+        values: dict[str, Any] = {}
         for field, chosen in zip(NUMERIC, area.sets, strict=True):
             domain = DOMAINS[field]
             value = _member(chosen, domain) if chosen else None
@@ -156,7 +159,7 @@ class Space:
         bit = (area.programs & -area.programs).bit_length() - 1
         program = self._programs[bit - 1] if bit else None
         minute = self.minutes[(area.times & -area.times).bit_length() - 1]
-        return Request(server=server, program=program, **values), moment_at(minute)
+        return replace(Request(server, program=program), **values), moment_at(minute)
 
 
 def moment_at(minute: int) -> datetime:
@@ -215,9 +218,7 @@ def overlap(a: Area, b: Area) -> Area | None:
 
 def overlaps(a: Area, b: Area) -> bool:
     """Whether two areas have a point in common."""
-    return bool(
-        a.programs & b.programs and a.times & b.times and all(map(meet, a.sets, b.sets))
-    )
+    return bool(a.programs & b.programs and a.times & b.times and all(map(meet, a.sets, b.sets)))
 
 
 def contains(a: Area, b: Area) -> bool:

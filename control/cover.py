@@ -30,10 +30,16 @@ Numbers = npt.NDArray[np.int64]
 
 
 class Owned(NamedTuple):
-    """An area and the number of the rule it belongs to."""
+    """An area, the number of the rule it belongs to, and what it costs to look at it."""
 
     rule: int
     area: Area
+    cost: int
+
+
+def owned(rule: int, area: Area) -> Owned:
+    """An area of a rule."""
+    return Owned(rule, area, 1 + sum(len(values.ranges) for values in area.sets if values) // 2)
 
 
 def uncovered(
@@ -47,7 +53,7 @@ def uncovered(
     stack: list[tuple[Area, Sequence[Owned]]] = [(area, covers)]
     while stack:
         piece, near = stack.pop()
-        budget.spend(1 + len(near))
+        budget.spend(1 + sum(cover.cost for cover in near))
         near = [cover for cover in near if overlaps(cover.area, piece)]
         if not near:
             return piece
@@ -135,8 +141,11 @@ class Index:
     """
 
     def __init__(self, areas: Sequence[Area], lasting: Sequence[bool], whole: Area) -> None:
-        self._low = np.zeros((len(NUMERIC), len(areas)), np.int64)
-        self._high = np.zeros((len(NUMERIC), len(areas)), np.int64)
+        self._low = np.zeros((len(NUMERIC) + 2, len(areas)), np.int64)
+        self._high = np.zeros_like(self._low)
+        for at, masks in ((-2, [a.programs for a in areas]), (-1, [a.times for a in areas])):
+            self._low[at] = [(mask & -mask).bit_length() for mask in masks]
+            self._high[at] = [mask.bit_length() for mask in masks]
         for at in range(len(NUMERIC)):
             hull = [_hull(area.sets[at], at) for area in areas]
             ranks = {v: rank for rank, v in enumerate(sorted({v for pair in hull for v in pair}))}
@@ -146,7 +155,7 @@ class Index:
             [last and _plain(area, whole) for area, last in zip(areas, lasting, strict=True)], bool
         )
         spread = [len(np.unique(low)) for low in self._low]
-        self._order = sorted(range(len(NUMERIC)), key=lambda at: -spread[at])
+        self._order = sorted(range(len(spread)), key=lambda at: -spread[at])
         self._live = np.zeros(len(areas), np.int64)
         self._live_low, self._live_high = np.zeros_like(self._low), np.zeros_like(self._high)
         self._count = 0
