@@ -10,7 +10,7 @@ members all exist: a point of an area is a request that somebody can make.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .condition import Range, Time
-from .cubes import FIELDS, Budget, Cube, TooComplex
+from .cubes import FIELDS, Budget, Cube
 from .evaluate import questions
 from .model import Field, Request, Rule, Server
 from .normal import Vocabulary, cubes_of
@@ -36,6 +36,8 @@ _MONDAY = datetime(2400, 1, 3, tzinfo=UTC)  # later than any rule is likely to e
 
 Sets = tuple[ValueSet | None, ...]
 Ranges = tuple[Range, ...]
+
+_PAST_ALL = 1 << 129
 
 
 class Area(NamedTuple):
@@ -172,34 +174,65 @@ def _member(values: ValueSet, domain: Domain) -> int:
 
 
 def meet(a: ValueSet | None, b: ValueSet | None) -> bool:
-    """Whether two sets have a member in common."""
+    """Whether two sets have a member in common. Cheap also when one of them is long."""
     if a is None or b is None or a is b:
         return True
-    if a.inside and b.inside and len(a.ranges) == 1 and len(b.ranges) == 1:
-        return a.ranges[0][0] <= b.ranges[0][1] and b.ranges[0][0] <= a.ranges[0][1]
-    return not intersect(a, b).empty
+    if a.inside and b.inside:
+        return _touch(a.ranges, b.ranges)
+    if a.inside:
+        return not _held(a.ranges, b.ranges)
+    if b.inside:
+        return not _held(b.ranges, a.ranges)
+    return True  # both hold the first value of the domain
 
 
 def within(a: ValueSet, b: ValueSet) -> bool:
     """Whether every member of a is one of b."""
-    if a.inside and b.inside and len(a.ranges) == 1 and len(b.ranges) == 1:
-        return b.ranges[0][0] <= a.ranges[0][0] and a.ranges[0][1] <= b.ranges[0][1]
-    return intersect(a, complement(b)).empty
+    if a.inside:
+        return _held(a.ranges, b.ranges) if b.inside else not _touch(a.ranges, b.ranges)
+    return not b.inside and _held(b.ranges, a.ranges)
+
+
+def _touch(a: Ranges, b: Ranges) -> bool:
+    """Whether some value lies in both."""
+    if len(a) > len(b):
+        a, b = b, a
+    for first, last in a:
+        at = bisect_right(b, (last, _PAST_ALL)) - 1
+        if at >= 0 and b[at][1] >= first:
+            return True
+    return False
+
+
+def _held(a: Ranges, b: Ranges) -> bool:
+    """Whether all of a lies in b; ranges are not adjacent, so each lies in one range of b."""
+    for first, last in a:
+        at = bisect_right(b, (first, _PAST_ALL)) - 1
+        if at < 0 or b[at][1] < last:
+            return False
+    return True
 
 
 def point_of(area: Area) -> Area:
     """One point of the area."""
     sets = tuple(
-        _only(_member(values, domain) if values else domain.first, domain)
+        only(_member(values, domain) if values else domain.first, domain)
         for values, domain in zip(area.sets, _DOMAINS, strict=True)
     )
     return Area(sets, area.programs & -area.programs, area.times & -area.times)
 
 
-def _only(value: int, domain: Domain) -> ValueSet:
+def only(value: int, domain: Domain) -> ValueSet:
+    """The set of one value."""
     if value == domain.first:  # sets do not name the first value, see sets.py
         return ValueSet(((domain.first + 1, domain.last),), False)
     return ValueSet(((value, value),), True)
+
+
+def has(values: ValueSet, value: int) -> bool:
+    """Whether a value lies in a set."""
+    at = bisect_right(values.ranges, (value, _PAST_ALL)) - 1
+    return (at >= 0 and value <= values.ranges[at][1]) is values.inside
 
 
 def overlap(a: Area, b: Area) -> Area | None:
@@ -254,17 +287,3 @@ def without(area: Area, cover: Area) -> list[Area]:
         pieces.append(Area(tuple(sets), area.programs & cover.programs, times))
     return pieces
 
-
-__all__ = [
-    "NUMERIC",
-    "Area",
-    "Space",
-    "TooComplex",
-    "contains",
-    "meet",
-    "moment_at",
-    "overlap",
-    "overlaps",
-    "point_of",
-    "without",
-]

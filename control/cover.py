@@ -18,11 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .areas import NUMERIC, Area, contains, meet, overlaps, without
+from .areas import NUMERIC, Area, Ranges, contains, has, meet, only, overlaps, without
 from .cubes import Budget
 from .sets import DOMAINS, ValueSet, explicit
 
 _GREEDY = 12  # with more covers than this a point is looked for before cutting
+_LONG = 32  # what a set costs at most to be looked at: it is searched by bisection
+_SWEPT = 8192  # ranges up to which all values are weighed
 _LOOKED_AT = 12  # covers among which the one that cuts into fewest pieces is chosen
 
 
@@ -39,7 +41,8 @@ class Owned(NamedTuple):
 
 def owned(rule: int, area: Area) -> Owned:
     """An area of a rule."""
-    return Owned(rule, area, 1 + sum(len(values.ranges) for values in area.sets if values) // 2)
+    lengths = (len(values.ranges) for values in area.sets if values)
+    return Owned(rule, area, 1 + sum(min(length // 2, _LONG) for length in lengths))
 
 
 def uncovered(
@@ -65,6 +68,7 @@ def uncovered(
             continue
         chosen = min(near[:_LOOKED_AT], key=lambda cover: _cuts(piece, cover.area))
         used.add(chosen.rule)
+        budget.spend(sum(len(each.ranges) for each in chosen.area.sets if each) // 16)
         rest = [cover for cover in near if cover is not chosen]
         stack.extend((left, rest) for left in without(piece, chosen.area))
     return None
@@ -106,6 +110,8 @@ def _value(
     """The set of one value that lies inside and in the fewest of the cutting sets."""
     domain = DOMAINS[NUMERIC[place]]
     own = explicit(inside, domain) if inside else ((domain.first, domain.last),)
+    if sum(len(values.ranges) for values in cutting if values) > _SWEPT:
+        return only(_sampled(inside, own, cutting, budget), domain)
     far = len(cutting) + 1
     events = [event for a, b in own for event in ((a, -far), (b + 1, far))]
     for values in cutting:
@@ -120,9 +126,20 @@ def _value(
         level += change
         if level < best and (at + 1 == len(events) or events[at + 1][0] != value):
             best, chosen = level, value
-    if chosen == domain.first:  # sets do not name the first value, see sets.py
-        return ValueSet(((domain.first + 1, domain.last),), False)
-    return ValueSet(((chosen, chosen),), True)
+    return only(chosen, domain)
+
+
+def _sampled(
+    inside: ValueSet | None, own: Ranges, cutting: list[ValueSet | None], budget: Budget
+) -> int:
+    """As `_value`, of some values that lie just past the beginnings of the long sets' ranges."""
+    values = [value for first, last in own[:8] for value in (first, last)]
+    for cut in cutting[:16]:
+        if cut is not None:
+            values += [end + 1 for _, end in cut.ranges[:4]]
+    tried = [value for value in dict.fromkeys(values) if inside is None or has(inside, value)]
+    budget.spend(len(tried) * len(cutting) // 2)
+    return min(tried, key=lambda value: sum(cut is None or has(cut, value) for cut in cutting))
 
 
 def _cuts(area: Area, cover: Area) -> int:

@@ -155,8 +155,9 @@ class _Server:
             before = self._lasting((self._owned[each] for each in near), self._ends[number])
             left = uncovered(self._owned[at].area, before, budget, used)
             if left:
-                request, moment = self._space.request_at(left, self._rules[number].server)
-                self._reach.witnesses.append((self._rules[number], request, moment))
+                if not self._tangled:  # one of which may decide it before
+                    request, moment = self._space.request_at(left, self._rules[number].server)
+                    self._reach.witnesses.append((self._rules[number], request, moment))
                 self._witness[number] = at, point_of(left)
                 return
         self._dead.add(number)
