@@ -206,6 +206,12 @@ def _touch(a: Ranges, b: Ranges) -> bool:
 
 def _held(a: Ranges, b: Ranges) -> bool:
     """Whether all of a lies in b; ranges are not adjacent, so each lies in one range of b."""
+    if len(a) > 2 * len(b):
+        inside = 0
+        for first, last in b:
+            start, end = bisect_left(a, (first, -1)), bisect_right(a, (last, _PAST_ALL))
+            inside += end - start - (end > start and a[end - 1][1] > last)
+        return inside == len(a)
     for first, last in a:
         at = bisect_right(b, (first, _PAST_ALL)) - 1
         if at < 0 or b[at][1] < last:

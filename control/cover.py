@@ -60,18 +60,24 @@ def uncovered(
         near = [cover for cover in near if overlaps(cover.area, piece)]
         if not near:
             return piece
-        if len(near) > _GREEDY and (point := free_point(piece, near, budget)):
-            return point
+        if len(near) > _GREEDY or any(cover.cost > _LONG for cover in near):
+            point = free_point(piece, near, budget)
+            if point:
+                return point
         whole = next((cover for cover in near if contains(cover.area, piece)), None)
         if whole is not None:
             used.add(whole.rule)
             continue
         chosen = min(near[:_LOOKED_AT], key=lambda cover: _cuts(piece, cover.area))
         used.add(chosen.rule)
-        budget.spend(sum(len(each.ranges) for each in chosen.area.sets if each) // 16)
+        budget.spend((_length(chosen.area) + _length(piece)) // 4)
         rest = [cover for cover in near if cover is not chosen]
         stack.extend((left, rest) for left in without(piece, chosen.area))
     return None
+
+
+def _length(area: Area) -> int:
+    return sum(len(values.ranges) for values in area.sets if values)
 
 
 def free_point(area: Area, covers: Sequence[Owned], budget: Budget) -> Area | None:
