@@ -14,19 +14,19 @@ twice a second costs microseconds and needs no timer that could be cancelled.
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..control import zone
 from ..control.compile import compile_table
 from ..control.model import RuleSet
 from ..control.problems import InputError
 from ..control.schedule import next_boundary, rules_at, timed
 from ..control.table import Table
 from ..control.week import minute_of_week, minute_text
-from ..control.zone import LOCALTIME, host_zone
+from ..control.zone import LOCALTIME
 from .policy import Policy
 
 if TYPE_CHECKING:
@@ -37,28 +37,14 @@ _NAMED = 20  # rules named in the audit line of a boundary
 
 
 class Clock:
-    """The host's clock and zone; the zone is read again when its file is another one."""
+    """The host's clock; its zone is the same object until the host's zone changes."""
 
     def __init__(self, localtime: Path = LOCALTIME) -> None:
         self._file = localtime
-        self._identity: tuple[int, ...] | None = None
-        self._zone: tzinfo = UTC
 
     def now(self) -> datetime:
-        """The present moment; its zone is the same object until the host's zone changes."""
-        try:
-            found = os.stat(self._file)
-            identity: tuple[int, ...] = (
-                found.st_dev,
-                found.st_ino,
-                found.st_mtime_ns,
-                found.st_size,
-            )
-        except OSError:
-            identity = (0,)
-        if identity != self._identity:
-            self._zone, self._identity = host_zone(self._file), identity
-        return datetime.now(self._zone)
+        """The present moment in the host's zone."""
+        return zone.now(self._file)
 
 
 class Timekeeper:

@@ -10,13 +10,15 @@ members all exist: a point of an area is a request that somebody can make.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
-from .condition import Time
-from .cubes import FIELDS, Budget, Cube, TooComplex
+from .condition import Range, Time
+from .cubes import FIELDS, Budget, Cube
 from .evaluate import questions
 from .model import Field, Request, Rule, Server
 from .normal import Vocabulary, cubes_of
@@ -33,6 +35,9 @@ _PROGRAM = FIELDS.index(Field.PROGRAM)
 _MONDAY = datetime(2400, 1, 3, tzinfo=UTC)  # later than any rule is likely to expire
 
 Sets = tuple[ValueSet | None, ...]
+Ranges = tuple[Range, ...]
+
+_PAST_ALL = 1 << 129
 
 
 class Area(NamedTuple):
@@ -48,17 +53,17 @@ class Space:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         paths: set[str] = set()
-        periods: dict[tuple[tuple[int, int], ...], None] = {}
+        periods: set[Ranges] = set()
         for rule in rules:
             for asked in questions(rule.when):
                 if isinstance(asked, Time):
-                    periods[asked.minutes] = None
+                    periods.add(asked.minutes)
                 else:
                     paths.update(asked.paths)
         self._words = Vocabulary()
         self._names: list[str] = []
         self._set_programs(paths)
-        self._set_times(list(periods))
+        self._set_times(periods)
         self.everything = Area((None,) * len(NUMERIC), self._all_programs, self._all_times)
 
     def _set_programs(self, paths: set[str]) -> None:
@@ -80,33 +85,33 @@ class Space:
         last = bisect_left(self._programs, folder + "\U0010ffff")
         return ((1 << (last - first)) - 1) << (first + 1)
 
-    def _set_times(self, periods: list[tuple[tuple[int, int], ...]]) -> None:
+    def _set_times(self, periods: Iterable[Ranges]) -> None:
         edges = {0, *(e % WEEK for p in periods for a, b in p for e in (a, b + 1))}
-        classes: dict[tuple[bool, ...], int] = {}
-        self.minutes: list[int] = []
-        for edge in sorted(edges):
-            truth = tuple(any(a <= edge <= b for a, b in period) for period in periods)
-            if truth not in classes:
-                classes[truth] = len(self.minutes)
-                self.minutes.append(edge)
-        self._all_times = (1 << len(self.minutes)) - 1
+        self.minutes = sorted(edges)
+        self._all_times = (1 << len(edges)) - 1
+
+    def _times_by_truth(self, times: list[Time]) -> dict[tuple[bool, ...], tuple[int, int]]:
+        """For every combination of answers to these questions a minute, and its classes."""
+        own = {0, *(e % WEEK for time in times for a, b in time.minutes for e in (a, b + 1))}
+        edges = [*sorted(own), WEEK]
+        found: dict[tuple[bool, ...], tuple[int, int]] = {}
+        for edge, after in pairwise(edges):
+            truth = tuple(time.holds_in(edge) for time in times)
+            first, last = bisect_left(self.minutes, edge), bisect_left(self.minutes, after)
+            minute, mask = found.get(truth, (edge, 0))
+            found[truth] = minute, mask | ((1 << (last - first)) - 1) << first
+        return found
 
     def areas_of(self, rule: Rule, budget: Budget) -> list[Area]:
         """Where the rule's condition holds; raises TooComplex when that costs too much."""
         times = [asked for asked in questions(rule.when) if isinstance(asked, Time)]
-        by_truth: dict[tuple[bool, ...], int] = {}
-        minute_of: dict[tuple[bool, ...], int] = {}
-        for number, minute in enumerate(self.minutes if times else self.minutes[:1]):
-            truth = tuple(time.holds_in(minute) for time in times)
-            by_truth[truth] = by_truth.get(truth, 0) | 1 << number
-            minute_of.setdefault(truth, minute)
         found: dict[tuple[Sets, int], int] = {}
-        for truth, mask in by_truth.items():
-            when = condition_at(rule.when, moment_at(minute_of[truth])) if times else rule.when
+        for minute, mask in self._times_by_truth(times).values():
+            when = condition_at(rule.when, moment_at(minute)) if times else rule.when
             for cube in cubes_of(when, self._words, budget):
                 key = self._sets(cube, budget)
                 if key is not None:
-                    found[key] = found.get(key, 0) | (mask if times else self._all_times)
+                    found[key] = found.get(key, 0) | mask
         return [Area(sets, programs, mask) for (sets, programs), mask in found.items()]
 
     def _sets(self, cube: Cube, budget: Budget) -> tuple[Sets, int] | None:
@@ -147,7 +152,7 @@ class Space:
 
     def request_at(self, area: Area, server: Server) -> tuple[Request, datetime]:
         """A request in the area and a moment at which it is."""
-        values: dict[str, int | None] = {}
+        values: dict[str, Any] = {}
         for field, chosen in zip(NUMERIC, area.sets, strict=True):
             domain = DOMAINS[field]
             value = _member(chosen, domain) if chosen else None
@@ -156,7 +161,7 @@ class Space:
         bit = (area.programs & -area.programs).bit_length() - 1
         program = self._programs[bit - 1] if bit else None
         minute = self.minutes[(area.times & -area.times).bit_length() - 1]
-        return Request(server=server, program=program, **values), moment_at(minute)
+        return replace(Request(server, program=program), **values), moment_at(minute)
 
 
 def moment_at(minute: int) -> datetime:
@@ -169,34 +174,71 @@ def _member(values: ValueSet, domain: Domain) -> int:
 
 
 def meet(a: ValueSet | None, b: ValueSet | None) -> bool:
-    """Whether two sets have a member in common."""
+    """Whether two sets have a member in common. Cheap also when one of them is long."""
     if a is None or b is None or a is b:
         return True
-    if a.inside and b.inside and len(a.ranges) == 1 and len(b.ranges) == 1:
-        return a.ranges[0][0] <= b.ranges[0][1] and b.ranges[0][0] <= a.ranges[0][1]
-    return not intersect(a, b).empty
+    if a.inside and b.inside:
+        return _touch(a.ranges, b.ranges)
+    if a.inside:
+        return not _held(a.ranges, b.ranges)
+    if b.inside:
+        return not _held(b.ranges, a.ranges)
+    return True  # both hold the first value of the domain
 
 
 def within(a: ValueSet, b: ValueSet) -> bool:
     """Whether every member of a is one of b."""
-    if a.inside and b.inside and len(a.ranges) == 1 and len(b.ranges) == 1:
-        return b.ranges[0][0] <= a.ranges[0][0] and a.ranges[0][1] <= b.ranges[0][1]
-    return intersect(a, complement(b)).empty
+    if a.inside:
+        return _held(a.ranges, b.ranges) if b.inside else not _touch(a.ranges, b.ranges)
+    return not b.inside and _held(b.ranges, a.ranges)
+
+
+def _touch(a: Ranges, b: Ranges) -> bool:
+    """Whether some value lies in both."""
+    if len(a) > len(b):
+        a, b = b, a
+    for first, last in a:
+        at = bisect_right(b, (last, _PAST_ALL)) - 1
+        if at >= 0 and b[at][1] >= first:
+            return True
+    return False
+
+
+def _held(a: Ranges, b: Ranges) -> bool:
+    """Whether all of a lies in b; ranges are not adjacent, so each lies in one range of b."""
+    if len(a) > 2 * len(b):
+        inside = 0
+        for first, last in b:
+            start, end = bisect_left(a, (first, -1)), bisect_right(a, (last, _PAST_ALL))
+            inside += end - start - (end > start and a[end - 1][1] > last)
+        return inside == len(a)
+    for first, last in a:
+        at = bisect_right(b, (first, _PAST_ALL)) - 1
+        if at < 0 or b[at][1] < last:
+            return False
+    return True
 
 
 def point_of(area: Area) -> Area:
     """One point of the area."""
     sets = tuple(
-        _only(_member(values, domain) if values else domain.first, domain)
+        only(_member(values, domain) if values else domain.first, domain)
         for values, domain in zip(area.sets, _DOMAINS, strict=True)
     )
     return Area(sets, area.programs & -area.programs, area.times & -area.times)
 
 
-def _only(value: int, domain: Domain) -> ValueSet:
+def only(value: int, domain: Domain) -> ValueSet:
+    """The set of one value."""
     if value == domain.first:  # sets do not name the first value, see sets.py
         return ValueSet(((domain.first + 1, domain.last),), False)
     return ValueSet(((value, value),), True)
+
+
+def has(values: ValueSet, value: int) -> bool:
+    """Whether a value lies in a set."""
+    at = bisect_right(values.ranges, (value, _PAST_ALL)) - 1
+    return (at >= 0 and value <= values.ranges[at][1]) is values.inside
 
 
 def overlap(a: Area, b: Area) -> Area | None:
@@ -250,18 +292,3 @@ def without(area: Area, cover: Area) -> list[Area]:
     if times := area.times & ~cover.times:
         pieces.append(Area(tuple(sets), area.programs & cover.programs, times))
     return pieces
-
-
-__all__ = [
-    "NUMERIC",
-    "Area",
-    "Space",
-    "TooComplex",
-    "contains",
-    "meet",
-    "moment_at",
-    "overlap",
-    "overlaps",
-    "point_of",
-    "without",
-]

@@ -81,6 +81,11 @@ class Time:
     negated: bool = False
     text: str = ""
 
+    @property
+    def field(self) -> str:
+        """What is asked for, as the field of a comparison is."""
+        return "time"
+
     def holds(self, moment: datetime) -> bool:
         """`moment` is read as it shows itself: its own zone's clock."""
         minute = (moment.weekday() * 24 + moment.hour) * 60 + moment.minute

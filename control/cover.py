@@ -18,11 +18,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .areas import NUMERIC, Area, contains, meet, overlaps, without
+from .areas import NUMERIC, Area, Ranges, contains, has, meet, only, overlaps, without
 from .cubes import Budget
 from .sets import DOMAINS, ValueSet, explicit
 
 _GREEDY = 12  # with more covers than this a point is looked for before cutting
+_LONG = 32  # what a set costs at most to be looked at: it is searched by bisection
+_SWEPT = 8192  # ranges up to which all values are weighed
 _LOOKED_AT = 12  # covers among which the one that cuts into fewest pieces is chosen
 
 
@@ -30,10 +32,17 @@ Numbers = npt.NDArray[np.int64]
 
 
 class Owned(NamedTuple):
-    """An area and the number of the rule it belongs to."""
+    """An area, the number of the rule it belongs to, and what it costs to look at it."""
 
     rule: int
     area: Area
+    cost: int
+
+
+def owned(rule: int, area: Area) -> Owned:
+    """An area of a rule."""
+    lengths = (len(values.ranges) for values in area.sets if values)
+    return Owned(rule, area, 1 + sum(min(length // 2, _LONG) for length in lengths))
 
 
 def uncovered(
@@ -47,21 +56,28 @@ def uncovered(
     stack: list[tuple[Area, Sequence[Owned]]] = [(area, covers)]
     while stack:
         piece, near = stack.pop()
-        budget.spend(1 + len(near))
+        budget.spend(1 + sum(cover.cost for cover in near))
         near = [cover for cover in near if overlaps(cover.area, piece)]
         if not near:
             return piece
-        if len(near) > _GREEDY and (point := free_point(piece, near, budget)):
-            return point
+        if len(near) > _GREEDY or any(cover.cost > _LONG for cover in near):
+            point = free_point(piece, near, budget)
+            if point:
+                return point
         whole = next((cover for cover in near if contains(cover.area, piece)), None)
         if whole is not None:
             used.add(whole.rule)
             continue
         chosen = min(near[:_LOOKED_AT], key=lambda cover: _cuts(piece, cover.area))
         used.add(chosen.rule)
+        budget.spend((_length(chosen.area) + _length(piece)) // 4)
         rest = [cover for cover in near if cover is not chosen]
         stack.extend((left, rest) for left in without(piece, chosen.area))
     return None
+
+
+def _length(area: Area) -> int:
+    return sum(len(values.ranges) for values in area.sets if values)
 
 
 def free_point(area: Area, covers: Sequence[Owned], budget: Budget) -> Area | None:
@@ -100,6 +116,8 @@ def _value(
     """The set of one value that lies inside and in the fewest of the cutting sets."""
     domain = DOMAINS[NUMERIC[place]]
     own = explicit(inside, domain) if inside else ((domain.first, domain.last),)
+    if sum(len(values.ranges) for values in cutting if values) > _SWEPT:
+        return only(_sampled(inside, own, cutting, budget), domain)
     far = len(cutting) + 1
     events = [event for a, b in own for event in ((a, -far), (b + 1, far))]
     for values in cutting:
@@ -114,9 +132,20 @@ def _value(
         level += change
         if level < best and (at + 1 == len(events) or events[at + 1][0] != value):
             best, chosen = level, value
-    if chosen == domain.first:  # sets do not name the first value, see sets.py
-        return ValueSet(((domain.first + 1, domain.last),), False)
-    return ValueSet(((chosen, chosen),), True)
+    return only(chosen, domain)
+
+
+def _sampled(
+    inside: ValueSet | None, own: Ranges, cutting: list[ValueSet | None], budget: Budget
+) -> int:
+    """As `_value`, of some values that lie just past the beginnings of the long sets' ranges."""
+    values = [value for first, last in own[:8] for value in (first, last)]
+    for cut in cutting[:16]:
+        if cut is not None:
+            values += [end + 1 for _, end in cut.ranges[:4]]
+    tried = [value for value in dict.fromkeys(values) if inside is None or has(inside, value)]
+    budget.spend(len(tried) * len(cutting) // 2)
+    return min(tried, key=lambda value: sum(cut is None or has(cut, value) for cut in cutting))
 
 
 def _cuts(area: Area, cover: Area) -> int:
@@ -135,8 +164,11 @@ class Index:
     """
 
     def __init__(self, areas: Sequence[Area], lasting: Sequence[bool], whole: Area) -> None:
-        self._low = np.zeros((len(NUMERIC), len(areas)), np.int64)
-        self._high = np.zeros((len(NUMERIC), len(areas)), np.int64)
+        self._low = np.zeros((len(NUMERIC) + 2, len(areas)), np.int64)
+        self._high = np.zeros_like(self._low)
+        for at, masks in ((-2, [a.programs for a in areas]), (-1, [a.times for a in areas])):
+            self._low[at] = [(mask & -mask).bit_length() for mask in masks]
+            self._high[at] = [mask.bit_length() for mask in masks]
         for at in range(len(NUMERIC)):
             hull = [_hull(area.sets[at], at) for area in areas]
             ranks = {v: rank for rank, v in enumerate(sorted({v for pair in hull for v in pair}))}
@@ -146,7 +178,7 @@ class Index:
             [last and _plain(area, whole) for area, last in zip(areas, lasting, strict=True)], bool
         )
         spread = [len(np.unique(low)) for low in self._low]
-        self._order = sorted(range(len(NUMERIC)), key=lambda at: -spread[at])
+        self._order = sorted(range(len(spread)), key=lambda at: -spread[at])
         self._live = np.zeros(len(areas), np.int64)
         self._live_low, self._live_high = np.zeros_like(self._low), np.zeros_like(self._high)
         self._count = 0

@@ -17,11 +17,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from .evaluate import comparisons
 from .model import Request, Rule, RuleSet
 from .problems import Problem, listed
 from .reach import Reach, examine
+from .times import parse_utc
 from .toml_document import TomlDocument
 
 Hits = Mapping[str, tuple[int, datetime | None]]
@@ -75,14 +77,15 @@ def lint(
     """
     active = _lasting(ruleset.active(), now)
     rehearsed = _lasting(ruleset.in_test(), now)
-    reaches = [(examine(ruleset, active, work), lambda rule: rule.active)]
-    if rehearsed != active and any(not rule.active for rule in rehearsed):
-        reaches.append((examine(ruleset, rehearsed, work), lambda rule: not rule.active))
+    lists = [(active, True)]
+    if any(not rule.active for rule in rehearsed):
+        lists.append((rehearsed, False))
     found: list[Finding] = []
     unproven: list[str] = []
-    for reach, wanted in reaches:
-        found += [finding for finding, rule in _of_reach(reach) if wanted(rule)]
-        unproven += [rule.name for rule in reach.unproven if wanted(rule)]
+    for rules, is_active in lists:
+        reach = examine(ruleset, rules, work)
+        found += [finding for finding, rule in _of_reach(reach) if rule.active is is_active]
+        unproven += [rule.name for rule in reach.unproven if rule.active is is_active]
     for rule in ruleset.rules:
         found += _of_rule(rule, hits, program_exists, now, never_hit_days, counted_since)
     found.sort(key=lambda finding: finding.sequence)
@@ -92,6 +95,12 @@ def lint(
         message = f"of {few} not everything could be found out at a bearable cost"
         found.append(Finding("unproven", "", 0, tuple(unproven), message))
     return found
+
+
+def hits_of(answer: Mapping[str, Any]) -> Hits:
+    """What the agent answers to `hits`, as `lint` takes it."""
+    rules: Mapping[str, Mapping[str, Any]] = answer.get("rules", {})
+    return {name: (int(seen["hits"]), parse_utc(seen["last"])) for name, seen in rules.items()}
 
 
 def as_problems(findings: list[Finding], ruleset: RuleSet, text: str, file: str) -> list[Problem]:
@@ -119,9 +128,8 @@ def _of_reach(reach: Reach) -> Iterator[tuple[Finding, Rule]]:
     for rule, by in reach.unreached:
         kind = "shadowed" if len(by) == 1 else "unreachable"
         verb = "decides" if len(by) == 1 else "decide"
-        message = (
-            f"rule {rule.name} is never reached because {_named(by)} {verb} all it could match"
-        )
+        why = f"{_named(by)} {verb} all it could match"
+        message = f"rule {rule.name} is never reached because {why}"
         yield _finding(kind, rule, by, message, _hint_of_unreached(rule, by)), rule
     for rule, later, with_default in reach.redundant:
         names = [each.name for each in later[:_NAMED]]
@@ -133,10 +141,8 @@ def _of_reach(reach: Reach) -> Iterator[tuple[Finding, Rule]]:
             f"rule {rule.name} changes no verdict: what it decides, "
             f"{listed(names)} would decide likewise"
         )
-        yield (
-            _finding("redundant", rule, later, message, "remove it, unless its name is wanted"),
-            rule,
-        )
+        hint = "remove it, unless its name is wanted"
+        yield _finding("redundant", rule, later, message, hint), rule
     for rule, allows in reach.deny_all:
         message = (
             f"rule {rule.name} rejects every {rule.server.word}, "
@@ -177,9 +183,8 @@ def _of_rule(
         for path in paths:
             if not program_exists(path):
                 message = f"rule {rule.name}: program {path} does not exist"
-                yield _finding(
-                    "unknown-program", rule, (), message, "it is matched once it is there"
-                )
+                hint = "it is matched once it is there"
+                yield _finding("unknown-program", rule, (), message, hint)
     if hits is not None and rule.active and not (now and rule.expired(now)):
         message = _unused(rule, hits, now, days, counted_since)
         if message:

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from .areas import Area, Space, overlap, overlaps, point_of
-from .cover import Index, Owned, uncovered
+from .cover import Index, Owned, owned, uncovered
 from .cubes import Budget, TooComplex
 from .model import DefaultRule, Request, Rule, RuleSet, Server, verdict_of
 
-_PER_RULE = 60_000  # work for one question about one rule
+_PER_RULE = 15_000  # work for one question about one rule
 _CUBES = 1024  # cubes of one rule
 _AREAS = 200_000  # of one server; with more nothing is proven
 _RIVALS = 8  # earlier rules of the opposite authority that are compared with one rule
@@ -80,8 +80,8 @@ class _Server:
         if len(self._owned) > _AREAS:
             self._unproven.update(range(len(self._rules)))
         else:
-            lasting = [self._ends[owned.rule] is _FOREVER for owned in self._owned]
-            areas = [owned.area for owned in self._owned]
+            lasting = [self._ends[each.rule] is _FOREVER for each in self._owned]
+            areas = [each.area for each in self._owned]
             self._index = Index(areas, lasting, self._space.everything)
             reached = []
             for number in range(len(self._rules)):
@@ -111,7 +111,7 @@ class _Server:
                 areas = []
             self._total.work -= before - budget.work
             self._own[number] = list(range(len(self._owned), len(self._owned) + len(areas)))
-            self._owned += [Owned(number, area) for area in areas]
+            self._owned += [owned(number, area) for area in areas]
             if len(self._owned) > _AREAS:
                 return
 
@@ -155,8 +155,9 @@ class _Server:
             before = self._lasting((self._owned[each] for each in near), self._ends[number])
             left = uncovered(self._owned[at].area, before, budget, used)
             if left:
-                request, moment = self._space.request_at(left, self._rules[number].server)
-                self._reach.witnesses.append((self._rules[number], request, moment))
+                if not self._tangled:  # one of which may decide it before
+                    request, moment = self._space.request_at(left, self._rules[number].server)
+                    self._reach.witnesses.append((self._rules[number], request, moment))
                 self._witness[number] = at, point_of(left)
                 return
         self._dead.add(number)
@@ -183,7 +184,7 @@ class _Server:
         return all(uncovered(area, covers, budget) is None for area in areas)
 
     def _covers(self, at: int, end: datetime, budget: Budget, *, upto: int) -> list[Owned]:
-        """Areas near that of place `at`, of other live rules before `upto` that last until `end`."""
+        """Areas near that of place `at`, of other live rules before `upto` lasting until `end`."""
         near = self._live.get(at)
         if near is None:
             near = self._live[at] = self._found(self._index.live_near(at), budget)
@@ -204,7 +205,7 @@ class _Server:
         return found
 
     def _lasting(self, areas: Iterable[Owned], end: datetime) -> list[Owned]:
-        return [owned for owned in areas if self._ends[owned.rule] >= end]
+        return [each for each in areas if self._ends[each.rule] >= end]
 
     # -- does it change anything --------------------------------------------------------
 

@@ -44,7 +44,7 @@ def minutes_of(text: str) -> tuple[Range, ...]:
     elif len(words) == 2:
         raise PeriodProblem(f"time {text} begins with hours", f"the days come first, {EXAMPLE}")
     else:
-        days, (first, last) = range(7), _hours(words[0])
+        days, (first, last) = list(range(7)), _hours(words[0])
     found: list[Range] = []
     for day in days:
         start, end = day * DAY + first, day * DAY + last - 1

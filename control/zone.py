@@ -7,6 +7,8 @@ asks what it would do must mean the same hour. Without one it is UTC.
 
 from __future__ import annotations
 
+import functools
+import os
 import re
 from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
@@ -19,7 +21,17 @@ _DAY_AND_HOUR = re.compile(rf"(?:({'|'.join(DAYS)}) )?([0-9]{{1,2}}):([0-9]{{2}}
 
 
 def host_zone(file: Path = LOCALTIME) -> tzinfo:
-    """The zone of a compiled time-zone file."""
+    """The zone of a compiled time-zone file; the same object until the file is another one."""
+    try:
+        found = os.stat(file)
+    except OSError:
+        return UTC
+    return _read(file, (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size))
+
+
+@functools.lru_cache(maxsize=4)
+def _read(file: Path, identity: tuple[int, int, int, int]) -> tzinfo:
+    del identity  # of the file, so that another one is read again
     try:
         with file.open("rb") as data:
             return ZoneInfo.from_file(data, key=_name(file))
