@@ -3,18 +3,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .. import render
+from ..times import parse_utc
 from .failures import problem_document, problem_line
 from .inputs import parsed, rules_text
 from .options import SETTINGS, here, json_option, root_option
 
 if TYPE_CHECKING:
+    from ..lint import Hits
+    from ..model import RuleSet
+    from ..paths import Paths
+    from ..problems import Problem
     from ..rules_file import RulesFile
     from ..table import Table
+
+
+_PATIENCE = 2.0  # seconds for an agent that is not needed
 
 
 @click.command(context_settings=SETTINGS)
@@ -26,7 +36,8 @@ def check(file: str | None, as_json: bool) -> None:
 
     Reads and compiles the installed one, or FILE, or - for standard input. Needs
     neither root nor an agent, and changes nothing. All errors are told; exit status 2
-    when there are any. Warnings are no errors.
+    when there are any. Warnings are no errors: rules that are never reached, that
+    change nothing, that contradict others, or that an agent has not seen hit for long.
 
     \b
     Example:
@@ -39,12 +50,34 @@ def check(file: str | None, as_json: bool) -> None:
     rules = parsed(paths, text, name, look=True)
     active = compile_table(rules.ruleset, rules.ruleset.active())
     compile_table(rules.ruleset, rules.ruleset.in_test())
+    rules = replace(rules, warnings=(*rules.warnings, *_lint(paths, rules.ruleset, text, name)))
     if as_json:
         click.echo(render.document(_document(name, rules, active)))
         return
     for warning in rules.warnings:
         click.echo(problem_line(warning), err=True)
     click.echo(_sentence(name, rules, active))
+
+
+def _lint(paths: Paths, ruleset: RuleSet, text: str, name: str) -> list[Problem]:
+    from ..lint import as_problems, lint
+
+    hits, since = _hits(paths)
+    now = datetime.now().astimezone()
+    return as_problems(lint(ruleset, hits, now=now, counted_since=since), ruleset, text, name)
+
+
+def _hits(paths: Paths) -> tuple[Hits | None, datetime | None]:
+    """How often each rule decided, and since when at least that was counted; from an agent."""
+    from ..client import AgentRefused, AgentUnreachable, Client
+    from ..lint import hits_of
+
+    client = Client(paths.socket, _PATIENCE)
+    try:
+        applied = client.call("status")["ruleset"]["applied"]
+        return hits_of(client.call("hits")), parse_utc(applied)
+    except (AgentUnreachable, AgentRefused, KeyError, TypeError):
+        return None, None
 
 
 def _document(name: str, rules: RulesFile, table: Table) -> dict[str, Any]:
