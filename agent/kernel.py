@@ -13,6 +13,7 @@ import ctypes
 import os
 import platform
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,6 +32,10 @@ _MEMBARRIER_CMD_GLOBAL = 1
 
 _STEP_CLASSES = (96, 320, Limits().steps)
 """Step limits that programs are compiled for; a longer walk takes longer to verify."""
+
+
+PROBE_LASTS = 20_000_000_000
+"""Nanoseconds after which an armed probe is over, whatever became of the agent."""
 
 
 class AbiMismatch(Exception):
@@ -172,6 +177,7 @@ class Kernel:
         """Let requests of one process, and peers of one port, count as proofs; 0, 0 to disarm."""
         self._control["probe_tgid"] = tgid
         self._control["probe_port"] = port
+        self._control["probe_until"] = time.monotonic_ns() + PROBE_LASTS
         self._put_control()
 
     def _put_control(self) -> None:

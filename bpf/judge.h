@@ -31,11 +31,15 @@ static __always_inline u64 sr_ip6_half(u32 first, u32 second)
 	return (u64)bpf_ntohl(first) << 32 | bpf_ntohl(second);
 }
 
-/* The agent proves a hook by a request of its own; it is counted and let through. */
+/*
+ * The agent proves a hook by a request of its own; it is counted and let through.
+ * The probe has an end of its own, or an agent killed meanwhile would leave whoever
+ * gets the process number next unjudged.
+ */
 static __always_inline int sr_is_proof(const struct sr_control *c, const u64 *w,
 				       const struct sr_owner *owner)
 {
-	if (!c->probe_tgid)
+	if (!c->probe_tgid || bpf_ktime_get_ns() > c->probe_until)
 		return 0;
 	if (owner)
 		return c->probe_port && (w[SR_W_PORTS] >> 16) == c->probe_port;

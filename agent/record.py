@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent writes down: decided requests, losses, and what it says of itself.
+
+The buffers are emptied on a timer, in the loop; decoding and wording happen
+here, and whoever else wants events (captures, messages) is handed each of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+from ..control import abi
+from ..control.names import Names
+from ..control.table import Table
+from .audit import Folder, Log
+from .events import Event, EventError, ProgramId, decode, document, state_document
+from .kernel import Kernel
+from .state import State
+
+_REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
+_LOST_REPORTED = "lost-events-reported"
+_TOLD = abi.C["SR_AUDIT"] | abi.C["SR_REJECT"]
+
+
+class Record:
+    """The audit log of one agent, and what feeds it.
+
+    `kernel` gives the programs in force and `path_of` a program's path; both are
+    there only once the programs are loaded (`begin`).
+    """
+
+    def __init__(self, host: str, log: Log, state: State, names: Callable[[], Names]) -> None:
+        self.host = host
+        self.log = log
+        self.received = 0
+        self.malformed = 0
+        self.problems: list[str] = []
+        self.sinks: list[Callable[[Event], None]] = []
+        """Get every event as it is drained."""
+        self.expiring: list[Callable[[int], None]] = []
+        """Called at every drain with the monotonic time in ns."""
+        self.flushing: list[Callable[[], None]] = []
+        """Called when what is folded has to be written."""
+        self._state = state
+        self._names = names
+        self._waiting: deque[bytes] = deque()
+        self._folder = Folder(self.word)
+        self._rules: OrderedDict[int, list[tuple[str, int]]] = OrderedDict()
+        self._revision = 0
+        self._offset = 0
+        self._lost_reported = 0
+        log.report = self._unwritten
+
+    def begin(
+        self, kernel: Callable[[], Kernel], path_of: Callable[[ProgramId | None], str | None]
+    ) -> None:
+        """Start from the losses that earlier agents reported; new maps count anew."""
+        self._kernel, self._path_of = kernel, path_of
+        self._lost_reported = self._state.fact(_LOST_REPORTED)
+        if self._lost_reported > sum(kernel().lost_by_cpu().values()):
+            self._lost_reported = 0
+            self._state.set_fact(_LOST_REPORTED, 0)
+
+    # -- events -----------------------------------------------------------------------
+
+    def take(self, cpu: int, data: bytes) -> None:
+        """Called for each event while a buffer is consumed: no more than keeping the bytes."""
+        self._waiting.append(data)
+
+    def drain(self) -> None:
+        """Take what waits in the buffers, word it, write it, and report what was lost."""
+        self._kernel().loaded.consume()
+        self._offset = time.time_ns() - time.monotonic_ns()
+        documents: list[dict[str, Any]] = []
+        for event in self._decoded():
+            for sink in self.sinks:
+                sink(event)
+            if event.flags & _TOLD:
+                documents += self._folder.take(event)
+        present = time.monotonic_ns()
+        documents += self._folder.expire(present)
+        for expire in self.expiring:
+            expire(present)
+        losses = self._losses()
+        self.log.write(documents + losses)
+        if losses:
+            self._state.set_fact(_LOST_REPORTED, self._lost_reported)
+
+    def _decoded(self) -> list[Event]:
+        """The events taken so far, in the order in which they happened on all CPUs."""
+        events = []
+        while self._waiting:
+            self.received += 1
+            try:
+                events.append(decode(self._waiting.popleft()))
+            except EventError:
+                self.malformed += 1
+        return sorted(events, key=lambda event: event.monotonic)
+
+    def write_folded(self) -> None:
+        """Write what is folded now, before the rules' names are forgotten or the agent ends."""
+        self.log.write(self._folder.flush())
+        for flush in self.flushing:
+            flush()
+
+    def word(self, event: Event, count: int) -> dict[str, Any]:
+        """The audit line of an event that stands for `count` of its kind."""
+        name, sequence = self.rule_of(event.revision, event.rule)
+        return document(
+            event,
+            host=self.host,
+            rule=name,
+            sequence=sequence,
+            program=self._path_of(event.program),
+            names=self._names(),
+            offset=self._offset,
+            count=count,
+        )
+
+    def _losses(self) -> list[dict[str, Any]]:
+        lost = self._kernel().lost_by_cpu()
+        total = sum(lost.values())
+        if total == self._lost_reported:
+            return []
+        more, self._lost_reported = total - self._lost_reported, total
+        return [
+            self._line(
+                "events-lost",
+                f"{more} events were lost: the buffers were full or nobody read them",
+                lost=more,
+                lost_by_cpu={str(cpu): count for cpu, count in lost.items()},
+            )
+        ]
+
+    # -- the rules that events name ---------------------------------------------------
+
+    def expect(self, table: Table) -> None:
+        """Events may name this table's rules from now on."""
+        self._rules[table.revision] = [(rule.name, rule.sequence) for rule in table.rules]
+
+    def in_force(self, table: Table) -> None:
+        """This table's rules decide; those of the oldest tables are forgotten."""
+        self.expect(table)
+        self._revision = table.revision
+        while len(self._rules) > _REVISIONS_KEPT:
+            self._rules.popitem(last=False)
+
+    def rule_of(self, revision: int, rule: int) -> tuple[str, int]:
+        """Name and sequence of a rule in its revision."""
+        rules = self._rules.get(revision, [])
+        return rules[rule] if rule < len(rules) else ("exhausted", 0)
+
+    # -- the agent's own words --------------------------------------------------------
+
+    def say(self, action: str, message: str, **facts: Any) -> None:
+        """A line about the agent itself."""
+        self.log.write([self._line(action, message, revision=self._revision, **facts)])
+
+    def _line(self, action: str, message: str, **facts: Any) -> dict[str, Any]:
+        return state_document(action, message, host=self.host, now=datetime.now(UTC), **facts)
+
+    def _unwritten(self, count: int) -> dict[str, Any]:
+        message = f"{count} lines before this one could not be written"
+        return self._line("lines-unwritten", message, lines=count)
+
+    @contextlib.contextmanager
+    def noting(self, what: str) -> Iterator[None]:
+        """Errors meanwhile are shown in `status` and stop nothing: a full disk, for example."""
+        try:
+            yield
+        except Exception as error:
+            self.problem(f"{what}: {type(error).__name__}: {error}")
+
+    def problem(self, text: str) -> None:
+        """Something that went wrong and did not end the agent; `status` shows the last ten."""
+        if text not in self.problems:
+            self.problems = [*self.problems[-9:], text]
+            print(text, file=sys.stderr, flush=True)
