@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+from sqlite3 import Error
 
 from ..control.paths import Paths
 from ..control.problems import InputError
@@ -47,7 +48,7 @@ def main() -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
-    except (AgentRunning, EnforcerError, LoadError, BtfError, AbiMismatch) as error:
+    except (AgentRunning, EnforcerError, LoadError, BtfError, AbiMismatch, OSError, Error) as error:
         print(f"sockrules: {error}", file=sys.stderr)
         return 1
     return 0

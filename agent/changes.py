@@ -65,7 +65,7 @@ class Changes:
                 self.countdown.read, self.countdown.target(revision), 0, "preview"
             )
         else:
-            wanted = agent._rules_text() if text is None else text
+            wanted = agent.rules_text() if text is None else text
             source = file or str(agent.paths.rules)
             policy = await agent._in_worker(self._read_new, wanted, source)
         found = await self._look_around(policy, ssh_connection)
@@ -111,14 +111,14 @@ class Changes:
         if seconds is None:
             return await agent.bring_in(policy, text)
         back = before.previous if before is not None else agent.policy.revision.revision
-        file_before = agent._rules_text()
+        file_before = None if text is None else agent.rules_text()
         self.countdown.pending.begin(policy.revision.revision, back, seconds, user)
         try:
             answer = await agent.bring_in(policy, text)
         except Exception:
             if agent.policy is not policy:  # otherwise it is in force, and better taken back
                 self.countdown.pending.put_back(before)
-                if text is not None:
+                if file_before is not None:
                     files.write_atomically(agent.paths.rules, file_before)
             raise
         self.countdown.pending.begin(policy.revision.revision, back, seconds, user)

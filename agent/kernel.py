@@ -194,11 +194,12 @@ class Kernel:
         lost = np.sum(rows, axis=0)
         return {cpu: int(count) for cpu, count in enumerate(lost) if count}
 
-    def hits(self, rules: int, generation: int) -> list[tuple[int, int]]:
-        """(requests decided, time of the last in CLOCK_MONOTONIC ns) of a generation's rules."""
-        base = generation * self.capacity.rules
-        rows = (self._per_cpu("hits", "sr_hits", base + index) for index in range(rules))
-        return [(int(row["count"].sum()), int(row["last"].max())) for row in rows]
+    def hits(self, rules: int, generation: int) -> tuple[Any, Any]:
+        """Two arrays of u64, by rule index: requests decided, time of the last in monotonic ns."""
+        dtype, base = abi.dtype("sr_hits"), generation * self.capacity.rules
+        raw = libbpf.lookup_array(self.map("hits"), base, rules, dtype.itemsize * self._cpus)
+        rows = np.frombuffer(raw, dtype).reshape(rules, self._cpus)
+        return rows["count"].sum(axis=1), rows["last"].max(axis=1)
 
     def _per_cpu(self, name: str, struct: str, index: int) -> Any:
         dtype = abi.dtype(struct)
@@ -227,6 +228,13 @@ class Kernel:
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
         return libbpf.test_run(self.loaded.programs["probe"], frame.tobytes(), repeat)[2]
+
+    def silence(self) -> None:
+        """Hand over the last events; what is decided from now on is counted as lost."""
+        for cpu in range(self._cpus):
+            libbpf.delete(self.map("events"), cpu.to_bytes(4, sys.byteorder))
+        grace_period()
+        self.loaded.consume()
 
     def close(self) -> None:
         """Let programs and maps go; links and pins keep theirs."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from functools import cache
 
 _BATCH = 65536
@@ -146,6 +147,34 @@ def update_array(map_fd: int, first: int, values: bytes, size: int) -> None:
             ),
             f"write {n} elements",
         )
+
+
+def lookup_array(map_fd: int, first: int, count: int, size: int) -> bytes:
+    """Consecutive elements of an array map, `size` bytes each (counting all CPUs), from `first` on.
+
+    Uses BPF_MAP_LOOKUP_BATCH; kernels without it for the kind of map (per CPU: before
+    Linux 5.13) are asked one by one.
+    """
+    lib = libbpf()
+    lib.bpf_map_lookup_batch.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 6]
+    values = ctypes.create_string_buffer(count * size)
+    indexes = (ctypes.c_uint32 * count)()
+    before, after = ctypes.c_uint32(first - 1), ctypes.c_uint32()
+    number = ctypes.c_uint32(count)
+    done = lib.bpf_map_lookup_batch(
+        map_fd,
+        ctypes.byref(before) if first else None,
+        ctypes.byref(after),
+        indexes,
+        values,
+        ctypes.byref(number),
+        None,
+    )
+    # ENOENT says that the map ended, perhaps just behind the last element
+    if number.value == count and (done == 0 or ctypes.get_errno() == errno.ENOENT):
+        return values.raw
+    keys_asked = (index.to_bytes(4, sys.byteorder) for index in range(first, first + count))
+    return b"".join(lookup(map_fd, key, size) or bytes(size) for key in keys_asked)
 
 
 def test_run(program_fd: int, data: bytes, repeat: int = 1) -> tuple[int, bytes, int]:

@@ -143,7 +143,7 @@ class Registry:
         """Go on with the descriptor of newly loaded programs; the pinned map is the same."""
         self._fd = map_fd
 
-    def reconcile(self) -> int:
+    def reconcile(self, *, sweep: bool = True) -> int:
         """Enter listeners that are missing, sweep entries that are stale; how many were entered."""
         now = listening()
         entries = {key: value for key, value in self._entries()}
@@ -152,7 +152,8 @@ class Registry:
             for key, value in entries.items()
             if key["netns"] == self._cookie and value["count"]
         }
-        self._sweep(entries, now)
+        if sweep:
+            self._sweep(entries, now)
         missing = {place: inodes for place, inodes in now.items() if place not in known}
         missing = {
             place: inodes
@@ -225,7 +226,9 @@ class Registry:
         who["uid"], who["gid"], who["pid"] = owner.uid, owner.gid, owner.pid
         who["comm"][:15] = list(owner.comm.encode()[:15].ljust(15, b"\0"))
         self._describe_program(owner, who)
-        libbpf.update(self._fd, key.tobytes(), value.tobytes())
+        raw = libbpf.lookup(self._fd, key.tobytes(), abi.sizeof("sr_listener"))
+        if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
+            libbpf.update(self._fd, key.tobytes(), value.tobytes())  # else it came meanwhile
 
     def _describe_program(self, owner: Owner, who: Any) -> None:
         inode = inode_of(f"/proc/{owner.pid}/exe")

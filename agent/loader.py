@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -68,6 +69,8 @@ class Loaded:
     sizes: dict[str, tuple[int, int]]
     """Key and value size of each map as clang laid them out."""
     bpf: Any = field(repr=False)
+    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _closed: bool = False
 
     def open_events(
         self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
@@ -85,11 +88,15 @@ class Loaded:
         )
 
     def consume(self) -> None:
-        """Hand over all events that wait in the buffers."""
-        self.bpf.perf_buffer_consume()
+        """Hand over all events that wait in the buffers. From any thread."""
+        with self._reading:
+            if not self._closed:
+                self.bpf.perf_buffer_consume()
 
     def close(self) -> None:
-        self.bpf.cleanup()
+        with self._reading:
+            self._closed = True
+            self.bpf.cleanup()
 
 
 def source_text(sources: tuple[str, ...] = SOURCES) -> str:

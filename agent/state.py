@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS hits (
     hits INTEGER NOT NULL,
     last TEXT                   -- ISO 8601, UTC
 );
+CREATE TABLE IF NOT EXISTS facts (
+    name TEXT PRIMARY KEY,
+    number INTEGER NOT NULL
+);
 """
 
 
@@ -107,6 +111,16 @@ class State:
             " SET hits = hits + excluded.hits,"
             " last = max(coalesce(last, ''), coalesce(excluded.last, ''))",
             [(rule, hits, last) for rule, (hits, last) in more.items()],
+        )
+
+    def fact(self, name: str) -> int:
+        """A number that one agent leaves to the next; 0 when none did."""
+        row = self._db.execute("SELECT number FROM facts WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def set_fact(self, name: str, number: int) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO facts (name, number) VALUES (?, ?)", (name, number)
         )
 
     def close(self) -> None:

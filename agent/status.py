@@ -54,7 +54,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "applied": policy.revision.applied,
             "by": policy.revision.user,
             "file": policy.revision.file,
-            "differs": agent._rules_text() != policy.revision.text,
+            "differs": agent.rules_differ(),
             "error": agent.rules_error,
             "pending": agent.countdown.waiting(),
         },

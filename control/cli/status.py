@@ -106,24 +106,20 @@ def server_lines(servers: dict[str, Any], now: datetime) -> list[str]:
 def _unreachable(paths: Paths, error: AgentUnreachable, as_json: bool) -> None:
     pinned = pinned_links(paths)
     left = what_is_pinned(paths, pinned)
-    if pinned:
-        sentence = f"no agent answers, enforcement is not confirmed: {left}"
-    else:
-        sentence = f"not enforced: {error.message}" + (f"; {left}" if left else "")
+    certain = error.absent and pinned == []
+    says = "not enforced" if certain else "enforcement is not confirmed"
+    sentence = f"{says}: {error.message}" + (f"; {left}" if left else "")
     if as_json:
-        failure = Failed(error.message, error.hint, kind="unreachable")
         report = {
             "sentence": sentence,
-            "enforcing": None if pinned or pinned is None else False,
+            "enforcing": False if certain else None,
             "agent": None,
             "pinned": pinned,
-            **document(failure),
+            **document(Failed(error.message, error.hint, kind="unreachable")),
         }
         click.echo(render.document(report))
         return
     click.echo(render.coloured(render.safe(sentence), render.BAD))
-    if pinned:
-        click.echo(render.safe(error.message))
     if error.hint:
         click.echo(render.safe(error.hint))
 

@@ -16,7 +16,7 @@ _REQUEST = ("user", "group", "program", "service", "local", "remote")
 
 
 @click.command(context_settings=SETTINGS)
-@click.argument("server", type=click.Choice(SERVERS), required=False)
+@click.argument("server", metavar="[SERVER]", type=click.Choice(SERVERS), required=False)
 @click.option("--user", metavar="U", help="The caller (for accept, the listener's owner).")
 @click.option("--group", metavar="G", help="Its group.")
 @click.option("--program", metavar="PATH", help="Its executable.")
@@ -40,9 +40,9 @@ def test(
 ) -> None:
     """Say which rule decides a request.
 
-    Evaluates the rules with test = "yes". What is left out is unknown. Needs neither
-    root nor an agent, except with --in-kernel. Exit status 1 when a request would be
-    rejected.
+    SERVER is listen, accept or connect. Evaluates the rules with test = "yes". What
+    is left out is unknown. Needs neither root nor an agent, except with --in-kernel.
+    Exit status 1 when a request would be rejected.
 
     \b
     Examples:

@@ -4,6 +4,8 @@
 hammer.py TARGET...             (until stdin closes; prints `ready` after the first round)
 hammer.py --rounds N TARGET...  (N rounds)
 
+A single target is tried without a pause, so that no gap is too short to be met.
+
 A target is connect:PORT, connect:PORT:SOURCE (the address it comes from) or
 listen:PORT, on loopback. The last line is JSON: target -> outcome -> how often.
 An outcome is `ok` or the error's name. Connections end with a reset, so that
@@ -17,7 +19,7 @@ import socket
 import struct
 import sys
 
-PAUSE = 0.001  # seconds after a round: others need the processor too
+PAUSE = 0.001  # seconds after a round of several targets: others need the processor too
 RESET = struct.pack("ii", 1, 0)  # struct linger, socket(7)
 
 
@@ -55,7 +57,7 @@ def main():
         if rounds is None:
             if done == 1:
                 print("ready", flush=True)
-            if select.select([sys.stdin], [], [], PAUSE)[0]:
+            if select.select([sys.stdin], [], [], PAUSE if len(counts) > 1 else 0)[0]:
                 break
     print(json.dumps(counts), flush=True)
 

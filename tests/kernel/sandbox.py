@@ -50,6 +50,9 @@ class Hammer:
 class Sandbox:
     """Agents and clients run inside; nothing outside is governed."""
 
+    programs: Path | None = None
+    """Where compiled programs are kept for all sandboxes of a run."""
+
     def __init__(self, directory: Path) -> None:
         self.name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
         self.paths = Paths(directory / self.name)
@@ -61,6 +64,9 @@ class Sandbox:
         mount_bpffs()
         self.paths.rules.parent.mkdir(parents=True)
         self.paths.lists.mkdir()
+        if self.programs:
+            self.paths.state_dir.mkdir(parents=True)
+            (self.paths.state_dir / "programs").symlink_to(self.programs)
         self.cgroup.mkdir()
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.inside(["ip", "link", "set", "lo", "up"])
@@ -183,6 +189,15 @@ class Sandbox:
         """Run a program in the namespace and the cgroup, as another user if asked."""
         return subprocess.run(
             self._governed(command, user), capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def popen(self, command: Sequence[str], user: int | None = None) -> subprocess.Popen[str]:
+        """A program that has begun; its output is the caller's to read."""
+        return subprocess.Popen(
+            self._governed(command, user),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def client(self, *arguments: str | int, user: int | None = None, program: str = PYTHON) -> str:

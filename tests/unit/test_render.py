@@ -36,8 +36,8 @@ def test_a_table_lines_up_with_and_without_colour() -> None:
 
 
 def test_facts_line_up() -> None:
-    lines = [click.unstyle(line) for line in render.facts([("a", "1"), ("long", "2"), ("", "")])]
-    assert lines == ["a     1", "long  2", ""]
+    lines = [click.unstyle(line) for line in render.facts([("a", "1"), ("long", "2"), ("", "3")])]
+    assert lines == ["a     1", "long  2", "      3"]
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 entries"), (1, "1 entry"), (2, "2 entries")])

@@ -62,7 +62,7 @@ ANY = {"server": "connect", "authority": "no", "when": "any"}
 
 
 def rules(text: str) -> list[dict[str, Any]]:
-    return tomllib.loads(text)["rule"]
+    return list(tomllib.loads(text)["rule"])
 
 
 def rule(text: str, name: str) -> dict[str, Any]:
