@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 import tomllib
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..control import difference, files
 from ..control.names import SystemNames
 from . import impact
-from .control_server import PEER, StateError, problem_document
+from .control_server import PEER, StateError
 from .countdown import Countdown
 from .inodes import inodes_of
 from .policy import Policy, read_policy
@@ -64,20 +65,26 @@ class Changes:
                 self.countdown.read, self.countdown.target(revision), 0, "preview"
             )
         else:
-            wanted = agent._rules_text() if text is None else text
+            wanted = agent.rules_text() if text is None else text
             source = file or str(agent.paths.rules)
             policy = await agent._in_worker(self._read_new, wanted, source)
         found = await self._look_around(policy, ssh_connection)
+        shown: dict[str, Any] = await agent._in_worker(self._shown, policy, found)
         return {
             **agent._applied(policy, changed=agent.differs(policy)),
-            "difference": difference.document(
-                difference.compare(agent.policy.ruleset, policy.ruleset)
-            ),
-            "impact": impact.report(found, self._judge(), agent.names),
+            **shown,
+            "pending": self.countdown.waiting(),
+        }
+
+    def _shown(self, policy: Policy, found: impact.Found) -> dict[str, Any]:
+        agent = self._agent
+        before = agent.policy.ruleset
+        now = Judge(agent.policy.table, agent.enforcer.known)
+        return {
+            "difference": difference.document(difference.compare(before, policy.ruleset)),
+            "impact": impact.report(found, now, agent.names),
             "session": impact.session(found),
             "dangers": impact.dangers(found),
-            "pending": self.countdown.waiting(),
-            "warnings": [problem_document(problem) for problem in policy.warnings],
         }
 
     async def _apply(
@@ -104,14 +111,15 @@ class Changes:
         if seconds is None:
             return await agent.bring_in(policy, text)
         back = before.previous if before is not None else agent.policy.revision.revision
-        file_before = agent._rules_text()
+        file_before = None if text is None else agent.rules_text()
         self.countdown.pending.begin(policy.revision.revision, back, seconds, user)
         try:
             answer = await agent.bring_in(policy, text)
         except Exception:
-            if text is not None:
-                files.write_atomically(agent.paths.rules, file_before)
-            self.countdown.pending.put_back(before)
+            if agent.policy is not policy:  # otherwise it is in force, and better taken back
+                self.countdown.pending.put_back(before)
+                if file_before is not None:
+                    files.write_atomically(agent.paths.rules, file_before)
             raise
         self.countdown.pending.begin(policy.revision.revision, back, seconds, user)
         return {**answer, "pending": self.countdown.waiting()}
@@ -140,8 +148,7 @@ class Changes:
         return {"revision": revision}
 
     async def _history(self, most: int | None = _FIRST_SHOWN) -> dict[str, Any]:
-        known = self._agent.state.revisions()
-        shown = [each for number, each in enumerate(known) if most is None or number < most]
+        shown = islice(self._agent.state.revisions(), most)
         return {
             "in_force": self._agent.policy.revision.revision,
             "pending": self.countdown.waiting(),
@@ -192,7 +199,10 @@ class Changes:
         self, violating: bool = False, ssh_connection: str | None = None
     ) -> dict[str, Any]:
         found = await self._look_around(self._agent.policy, ssh_connection)
-        return impact.sockets(found, self._agent.names, only_rejected=violating)
+        answer: dict[str, Any] = await self._agent._in_worker(
+            impact.sockets, found, self._agent.names, violating
+        )
+        return answer
 
     async def _destroy(
         self,
@@ -222,9 +232,6 @@ class Changes:
             names=SystemNames(self._agent.paths.lists),
             product=config.product,
         )
-
-    def _judge(self) -> Judge:
-        return Judge(self._agent.policy.table, self._agent.enforcer.known)
 
     async def _look_around(self, policy: Policy, ssh_connection: str | None) -> impact.Found:
         found: impact.Found = await self._agent._in_worker(

@@ -56,7 +56,7 @@ class Countdown:
                 if back is not None and latest is not None:
                     return self._take_back_at_start(waiting.revision, back, latest)
             held = self.pending.held_lists()
-            if latest and held == latest.revision and self._agent._rules_text() == latest.text:
+            if latest and held == latest.revision and self._agent._file_holds(latest.text):
                 policy = self.read(latest, latest.revision, latest.user)
                 return Policy(latest, policy.ruleset, policy.table, policy.warnings)
         except InputError as error:

@@ -412,8 +412,8 @@ class Agent:
         """Whether the rule file is not what is in force."""
         return not self._file_holds(self.policy.revision.text)
 
-    def _rules_text(self) -> str:
-        """The rule file as it is now; empty when there is none. Raises InputError."""
+    def rules_text(self) -> str:
+        """The rule file; empty when there is none. Raises InputError."""
         return _text_of(self.paths.rules)
 
     def _file_holds(self, text: str) -> bool:

@@ -69,7 +69,7 @@ def session(found: Found) -> list[dict[str, str]]:
     return [{"local": each.ends[0], "remote": each.ends[1]} for each in found.session]
 
 
-def sockets(found: Found, names: Names, *, only_rejected: bool) -> dict[str, Any]:
+def sockets(found: Found, names: Names, only_rejected: bool) -> dict[str, Any]:
     """All sockets with their verdicts, or those that could not begin now."""
     chosen = list(found.rejected()) if only_rejected else found.conversations
     return {

@@ -168,9 +168,9 @@ def test_unconfirmed_rules_go_by_themselves(box: Sandbox) -> None:
         box.call("apply", text=SHUT, file="x", confirm=1.5)
         assert not reaches(box)
         box.wait_until(lambda: reaches(box), 5)
+        box.wait_until(lambda: box.call("history")["pending"] is None, 5)
         assert revision(box) == 3
         assert box.paths.rules.read_text() == OPEN
-        assert box.call("history")["pending"] is None
         [line] = [
             line for line in box.audit(1, "state") if line["event"]["action"] == "rules-rolled-back"
         ]
@@ -201,8 +201,8 @@ def test_the_agent_is_killed_before_the_confirmation(box: Sandbox, down: float) 
             assert reaches(box)  # taken back before anything was loaded
             assert revision(box) == 3
         box.wait_until(lambda: reaches(box), 5)
+        box.wait_until(lambda: box.call("history")["pending"] is None, 5)
         assert box.paths.rules.read_text() == OPEN
-        assert box.call("history")["pending"] is None
         box.wait_until(
             lambda: "revision 2 was not confirmed in time" in box.paths.audit_log.read_text(), 5
         )
@@ -263,7 +263,8 @@ def test_lists_come_back_too(box: Sandbox) -> None:
     with box.listener("plain", "127.0.0.1", 7001):
         box.call("apply", text=None, confirm=1)
         assert not reaches(box)
-        box.wait_until(lambda: reaches(box), 5)
+        box.wait_until(lambda: box.call("history")["pending"] is None, 5)
+        assert reaches(box)
         box.stop()
         box.start()
         assert reaches(box)  # the file still says 7001: what came back holds until an apply

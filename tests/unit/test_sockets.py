@@ -263,9 +263,9 @@ def test_the_report_tells_new_from_old() -> None:
 
 def test_all_sockets_or_those_that_violate() -> None:
     found = look(judge("connect user == alice"))
-    everything = sockets(found, NAMES, only_rejected=False)
+    everything = sockets(found, NAMES, False)
     assert (everything["judged"], everything["violating"], len(everything["sockets"])) == (5, 1, 5)
-    [only] = sockets(found, NAMES, only_rejected=True)["sockets"]
+    [only] = sockets(found, NAMES, True)["sockets"]
     assert only["remote"] == "198.51.100.1:443"
     assert [each["session"] for each in everything["sockets"]].count(True) == 1
 
