@@ -292,4 +292,3 @@ def without(area: Area, cover: Area) -> list[Area]:
     if times := area.times & ~cover.times:
         pieces.append(Area(tuple(sets), area.programs & cover.programs, times))
     return pieces
-
