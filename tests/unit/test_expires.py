@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`expires` is a time in the file, not a text, also when the rule is edited or made by a command."""
+"""`expires` is a time in the file, not a text, also when a command makes or edits the rule."""
 
 from __future__ import annotations
 
