@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .areas import NUMERIC, Area, Ranges, contains, has, meet, only, overlaps, without
-from .cubes import Budget
+from .cubes import Budget, TooComplex
 from .sets import DOMAINS, ValueSet, explicit
 
 _GREEDY = 12  # with more covers than this a point is looked for before cutting
@@ -60,17 +60,19 @@ def uncovered(
         near = [cover for cover in near if overlaps(cover.area, piece)]
         if not near:
             return piece
-        if len(near) > _GREEDY or any(cover.cost > _LONG for cover in near):
-            point = free_point(piece, near, budget)
-            if point:
-                return point
+        long = _length(piece) > _LONG or any(cover.cost > _LONG for cover in near)
+        if (long or len(near) > _GREEDY) and (point := free_point(piece, near, budget)):
+            return point
         whole = next((cover for cover in near if contains(cover.area, piece)), None)
         if whole is not None:
             used.add(whole.rule)
             continue
         chosen = min(near[:_LOOKED_AT], key=lambda cover: _cuts(piece, cover.area))
         used.add(chosen.rule)
-        budget.spend((_length(chosen.area) + _length(piece)) // 4)
+        work = (_length(chosen.area) + _length(piece)) // 4
+        if work > budget.work:
+            raise TooComplex  # before it is done, so that it costs other rules nothing
+        budget.spend(work)
         rest = [cover for cover in near if cover is not chosen]
         stack.extend((left, rest) for left in without(piece, chosen.area))
     return None

@@ -99,7 +99,8 @@ def test_contradictions() -> None:
 
 def test_what_changes_nothing() -> None:
     assert said("web yes local.port == 80", "all yes local.port < 1024") == [
-        "redundant: rule web changes no verdict: what it decides, all would decide likewise; "
+        "redundant: rule web changes no verdict: "
+        "what it decides, all would decide likewise; "
         "remove it, unless its name is wanted",
         "redundant: rule all changes no verdict: what it decides, "
         "default-accept would decide likewise; "
