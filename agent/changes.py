@@ -61,17 +61,17 @@ class Changes:
     ) -> dict[str, Any]:
         agent = self._agent
         if revision is not None:
-            policy = await agent._in_worker(
+            policy = await agent.in_worker(
                 self.countdown.read, self.countdown.target(revision), 0, "preview"
             )
         else:
             wanted = agent.rules_text() if text is None else text
             source = file or str(agent.paths.rules)
-            policy = await agent._in_worker(self._read_new, wanted, source)
+            policy = await agent.in_worker(self._read_new, wanted, source)
         found = await self._look_around(policy, ssh_connection)
-        shown: dict[str, Any] = await agent._in_worker(self._shown, policy, found)
+        shown: dict[str, Any] = await agent.in_worker(self._shown, policy, found)
         return {
-            **agent._applied(policy, changed=agent.differs(policy)),
+            **agent.applied(policy, changed=agent.differs(policy)),
             **shown,
             "pending": self.countdown.waiting(),
         }
@@ -144,7 +144,9 @@ class Changes:
             )
         self.countdown.pending.clear()
         revision = self._agent.policy.revision.revision
-        self._agent._say("rules-confirmed", f"{user} confirmed revision {revision}", user=user)
+        self._agent.record.say(
+            "rules-confirmed", f"{user} confirmed revision {revision}", user=user
+        )
         return {"revision": revision}
 
     async def _history(self, most: int | None = _FIRST_SHOWN) -> dict[str, Any]:
@@ -199,7 +201,7 @@ class Changes:
         self, violating: bool = False, ssh_connection: str | None = None
     ) -> dict[str, Any]:
         found = await self._look_around(self._agent.policy, ssh_connection)
-        answer: dict[str, Any] = await self._agent._in_worker(
+        answer: dict[str, Any] = await self._agent.in_worker(
             impact.sockets, found, self._agent.names, violating
         )
         return answer
@@ -212,18 +214,20 @@ class Changes:
         ssh_connection: str | None = None,
     ) -> dict[str, Any]:
         found = await self._look_around(self._agent.policy, ssh_connection)
-        answer: dict[str, Any] = await self._agent._in_worker(
+        answer: dict[str, Any] = await self._agent.in_worker(
             impact.destroy, found, self._agent.names, frozenset(cookies), force
         )
         if answer["destroyed"]:
             count = len(answer["destroyed"])
-            self._agent._say("sockets-destroyed", f"{user} ended {count} connections", user=user)
+            self._agent.record.say(
+                "sockets-destroyed", f"{user} ended {count} connections", user=user
+            )
         return answer
 
     # -- reading and looking ------------------------------------------------------------
 
     def _read_new(self, text: str, file: str) -> Policy:
-        config = self._agent._read_config()
+        config = self._agent.read_config()
         return read_policy(
             text,
             file=file,
@@ -234,7 +238,7 @@ class Changes:
         )
 
     async def _look_around(self, policy: Policy, ssh_connection: str | None) -> impact.Found:
-        found: impact.Found = await self._agent._in_worker(
+        found: impact.Found = await self._agent.in_worker(
             self._found, policy, PEER.get(), ssh_connection
         )
         return found

@@ -59,7 +59,7 @@ class Timekeeper:
     async def tick(self) -> None:
         """Look at the clock; put another table in force when its time has come."""
         if self.due(self._agent.policy, self._agent.clock.now()):
-            async with self._agent._changing:
+            async with self._agent.changing:
                 policy, moment = self._agent.policy, self._agent.clock.now()
                 if self.due(policy, moment):
                     await self._change(policy, moment)
@@ -98,9 +98,9 @@ class Timekeeper:
         self._look_ahead(policy, moment)  # also when it fails: not again before the next one
         active = policy.ruleset.active()
         try:
-            table = await agent._in_worker(_compiled, policy, moment)
+            table = await agent.in_worker(_compiled, policy, moment)
         except InputError as error:
-            agent._problem(
+            agent.record.problem(
                 f"the rules as of {_shown(moment)} cannot be compiled, those of before"
                 f" stay in force: {error}"
             )
@@ -112,8 +112,8 @@ class Timekeeper:
             )
             if was.when != is_.when
         ]
-        await agent._put_in_force(replace(policy, table=table))
-        agent._say(
+        await agent.put_in_force(replace(policy, table=table))
+        agent.record.say(
             "rules-by-time",
             f"the time, {_shown(moment)}, changed what holds of {len(changed)} rules",
             rules=changed[:_NAMED],

@@ -56,11 +56,11 @@ class Countdown:
                 if back is not None and latest is not None:
                     return self._take_back_at_start(waiting.revision, back, latest)
             held = self.pending.held_lists()
-            if latest and held == latest.revision and self._agent._file_holds(latest.text):
+            if latest and held == latest.revision and self._agent.file_holds(latest.text):
                 policy = self.read(latest, latest.revision, latest.user)
                 return Policy(latest, policy.ruleset, policy.table, policy.warnings)
         except InputError as error:
-            self._agent._problem(f"cannot go back to an earlier revision: {error}")
+            self._agent.record.problem(f"cannot go back to an earlier revision: {error}")
         return None
 
     def _take_back_at_start(self, unconfirmed: int, back: Revision, latest: Revision) -> Policy:
@@ -76,7 +76,9 @@ class Countdown:
             self.pending.hold_lists(number)
             self.pending.clear()
         except (OSError, FileBusy, sqlite3.Error) as error:  # look() tries it again
-            self._agent._problem(f"back to revision {back.revision}, not on disk yet: {error}")
+            self._agent.record.problem(
+                f"back to revision {back.revision}, not on disk yet: {error}"
+            )
         else:
             self._to_say.append(_taken_back(unconfirmed, back.revision, number))
         return policy
@@ -84,10 +86,10 @@ class Countdown:
     async def look(self) -> None:
         """Take back what was not confirmed in time. To be called every now and then."""
         while self._to_say:
-            self._agent._say("rules-rolled-back", self._to_say.pop(0), user="agent")
+            self._agent.record.say("rules-rolled-back", self._to_say.pop(0), user="agent")
         if self.pending.waiting is None or self.pending.left() > 0:
             return
-        async with self._agent._changing:
+        async with self._agent.changing:
             waiting = self.pending.waiting
             if waiting is None or self.pending.left() > 0:
                 return
@@ -101,10 +103,10 @@ class Countdown:
                 sqlite3.Error,
             ):  # a full disk must not keep anybody locked out
                 if self._agent.differs(policy):
-                    await self._agent._put_in_force(policy)
+                    await self._agent.put_in_force(policy)
                 raise
             message = _taken_back(waiting.revision, waiting.previous, answer["revision"])
-            self._agent._say("rules-rolled-back", message, user="agent")
+            self._agent.record.say("rules-rolled-back", message, user="agent")
 
     def close(self) -> None:
         """Let go of the database; what waits goes on waiting there."""
@@ -139,7 +141,7 @@ class Countdown:
 
     async def read_back(self, back: Revision, user: str) -> Policy:
         number = self._agent.policy.revision.revision + 1
-        policy: Policy = await self._agent._in_worker(self.read, back, number, user)
+        policy: Policy = await self._agent.in_worker(self.read, back, number, user)
         return policy
 
     async def go_back(self, back: Revision, policy: Policy) -> dict[str, Any]:

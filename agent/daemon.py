@@ -13,14 +13,9 @@ import contextlib
 import fcntl
 import os
 import signal
-import socket
 import sqlite3
-import sys
-import time
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -34,19 +29,18 @@ from ..control.problems import InputError, Problem
 from ..control.requests import request_from_json, verdict_to_json
 from ..control.walk import request_words, verdict
 from . import status
-from .audit import Folder, Log
 from .bytecode import Cache
 from .captures import FLUSH_EVERY, Captures
 from .changes import Changes
 from .clock import TICK, Clock, Timekeeper
 from .control_server import ControlServer, StateError, problem_document
 from .enforcer import Enforcer, EnforcerError
-from .events import Event, EventError, decode, document, state_document
 from .hits import HitCounter
 from .loader import LoadError
 from .messages import Messages
 from .policy import Policy, read_policy
 from .programs import ProgramPaths
+from .record import Record
 from .state import State, now
 
 DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --follow` is
@@ -73,18 +67,9 @@ class Agent:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
-        self.host = socket.gethostname()
         self.started = now()
-        self.problems: list[str] = []
-        self.sinks: list[Callable[[Event], None]] = []
         self.rules_error: str | None = None
-        self.events: deque[bytes] = deque()
-        self.received = 0
-        self.malformed = 0
-        self._lost_reported = 0
-        self._rules: OrderedDict[int, list[tuple[str, int]]] = OrderedDict()
-        self._offset = 0
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()
         self._stop = asyncio.Event()
         self._detach = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
@@ -105,8 +90,8 @@ class Agent:
         self.state: State
         self.policy: Policy
         self.enforcer: Enforcer
-        self.log: Log
         self.messages: Messages
+        self.record: Record
 
     # -- life -------------------------------------------------------------------------
 
@@ -117,13 +102,13 @@ class Agent:
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self._stop.set)
-            await self._in_worker(self._load)
+            await self.in_worker(self._load)
             server = ControlServer(self.paths.socket, self.handle)
             await server.start()
-            self._say("agent-started", f"agent started: {self._sentence()}")
+            self.record.say("agent-started", f"agent started: {self._sentence()}")
             print(self._sentence(), flush=True)
             tasks = [
-                asyncio.create_task(self._every(DRAIN_EVERY, self.drain)),
+                asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
@@ -135,9 +120,9 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.stop()
-            async with self._changing:  # a change under way is finished first
-                with self._noting("the last events"):
-                    await self._in_worker(self.enforcer.silence)
+            async with self.changing:  # a change under way is finished first
+                with self.record.noting("the last events"):
+                    await self.in_worker(self.enforcer.silence)
                 self._end()
 
     @contextlib.contextmanager
@@ -159,55 +144,44 @@ class Agent:
             yield
 
     def _load(self) -> None:
-        self.config = self._read_config()
+        self.config = self.read_config()
         self.state = State(self.paths.state_db)
-        self.log = Log(
-            self.paths.audit_log,
-            self.config.audit_max_bytes,
-            self.config.audit_keep,
-            self._unwritten_line,
-        )
+        self.record = Record(self.paths.audit_log, self.config, self.state, lambda: self.names)
         self.policy = self.countdown.at_start() or self._first_policy()
         self.enforcer = Enforcer(
             self.paths.pins,
             self.config.cgroup,
             self.config.buffer_pages,
-            self._take,
+            self.record.take,
             Cache(self.paths.state_dir / "programs"),
         )
-        self._remember_rules()
+        self.record.in_force(self.policy.table)
         self.enforcer.start(self.policy.table, dict(self.config.modes))
-        self._lost_reported = self._lost_before()
         self.programs = ProgramPaths(
             lambda: self.enforcer.kernel.map("paths"),
             lambda: self.enforcer.registry.programs if self.enforcer.registry else {},
         )
+        self.record.begin(lambda: self.enforcer.kernel, self.programs.path_of)
         self.captures = Captures(
             self.paths.state_db,
             lambda: self.config,
-            lambda revision, rule: self._rule_of(revision, rule)[0],
+            lambda revision, rule: self.record.rule_of(revision, rule)[0],
             self.programs.path_of,
-            self._say,
+            self.record.say,
         )
-        self.sinks.append(self.captures.take)
         self.questions |= {"captures": self.captures.answer, "in-force": self.captures.in_force}
         self.changes["captures-clear"] = self.captures.clear
-        self.folder = Folder(self._word)
         self.hits = HitCounter(self.state)
         self.hits.follow(self.enforcer.kernel, self.policy.table.rules)
-        self.messages = Messages(self.paths.state_db, self.config.messages, self._word, self.host)
+        self.messages = Messages(
+            self.paths.state_db, self.config.messages, self.record.word, self.record.host
+        )
         self.messages.start()
-        self.sinks.append(self.messages.take)
+        self.record.sinks += [self.captures.take, self.messages.take]
+        self.record.expiring.append(self.messages.expire)
+        self.record.flushing.append(self.messages.flush)
 
-    def _lost_before(self) -> int:
-        """How many lost events earlier agents reported; none of those that new maps count."""
-        reported = self.state.fact(_LOST_REPORTED)
-        if reported > sum(self.enforcer.kernel.lost_by_cpu().values()):
-            reported = 0
-            self.state.set_fact(_LOST_REPORTED, reported)
-        return reported
-
-    def _read_config(self) -> AgentConfig:
+    def read_config(self) -> AgentConfig:
         path = self.paths.agent_config
         return parse_agent_config(_text_of(path), file=str(path))
 
@@ -242,16 +216,16 @@ class Agent:
 
     def _end(self) -> None:
         sinks = (self.messages.close, self.captures.close)
-        for work in (self.drain, self._write_folded, *sinks, self.hits.collect):
-            with self._noting(work.__name__):
+        for work in (self.record.drain, self.record.write_folded, *sinks, self.hits.collect):
+            with self.record.noting(work.__name__):
                 work()
         if self._detach:
             self.enforcer.detach()
-            self._say("agent-stopped", "agent stopped: detached, nothing is enforced")
+            self.record.say("agent-stopped", "agent stopped: detached, nothing is enforced")
         else:
-            self._say("agent-stopped", "agent stopped: what was in force stays in force")
+            self.record.say("agent-stopped", "agent stopped: what was in force stays in force")
         self.enforcer.close()
-        self.log.close()
+        self.record.log.close()
         self.countdown.close()
         self.state.close()
         self._worker.shutdown(wait=False)
@@ -259,140 +233,34 @@ class Agent:
     async def _every(self, seconds: float, work: Any) -> None:
         while True:
             await asyncio.sleep(seconds)
-            with self._noting(getattr(work, "__name__", "work")):
+            with self.record.noting(getattr(work, "__name__", "work")):
                 result = work()
                 if asyncio.iscoroutine(result):
                     await result
 
-    async def _in_worker(self, work: Any, *args: Any) -> Any:
+    async def in_worker(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
-
-    # -- events -----------------------------------------------------------------------
-
-    def _take(self, cpu: int, data: bytes) -> None:
-        """Called for each event while a buffer is consumed: no more than keeping the bytes."""
-        self.events.append(data)
-
-    def drain(self) -> None:
-        """Take what waits in the buffers, word it, write it, and report what was lost."""
-        self.enforcer.kernel.loaded.consume()
-        self._offset = time.time_ns() - time.monotonic_ns()
-        documents: list[dict[str, Any]] = []
-        for event in self._decoded():
-            for sink in self.sinks:
-                sink(event)
-            if event.flags & (_AUDIT | _REJECT):
-                documents += self.folder.take(event)
-        documents += self.folder.expire(time.monotonic_ns())
-        self.messages.expire(time.monotonic_ns())
-        losses = self._losses()
-        self._write(documents + losses)
-        if losses:
-            self.state.set_fact(_LOST_REPORTED, self._lost_reported)
-
-    def _decoded(self) -> list[Event]:
-        """The events taken so far, in the order in which they happened on all CPUs."""
-        events = []
-        while self.events:
-            self.received += 1
-            try:
-                events.append(decode(self.events.popleft()))
-            except EventError:
-                self.malformed += 1
-        return sorted(events, key=lambda event: event.monotonic)
-
-    def _write_folded(self) -> None:
-        """Write what is folded now, before the rules' names are forgotten or the agent ends."""
-        self._write(self.folder.flush())
-        self.messages.flush()
-
-    def _word(self, event: Event, count: int) -> dict[str, Any]:
-        name, sequence = self._rule_of(event.revision, event.rule)
-        return document(
-            event,
-            host=self.host,
-            rule=name,
-            sequence=sequence,
-            program=self.programs.path_of(event.program),
-            names=self.names,
-            offset=self._offset,
-            count=count,
-        )
-
-    def _rule_of(self, revision: int, rule: int) -> tuple[str, int]:
-        """Name and sequence of a rule in its revision."""
-        rules = self._rules.get(revision, [])
-        return rules[rule] if rule < len(rules) else ("exhausted", 0)
-
-    def _losses(self) -> list[dict[str, Any]]:
-        lost = self.enforcer.kernel.lost_by_cpu()
-        total = sum(lost.values())
-        if total == self._lost_reported:
-            return []
-        more, self._lost_reported = total - self._lost_reported, total
-        return [
-            self._state_line(
-                "events-lost",
-                f"{more} events were lost: the buffers were full or nobody read them",
-                lost=more,
-                lost_by_cpu={str(cpu): count for cpu, count in lost.items()},
-            )
-        ]
-
-    def _write(self, documents: list[dict[str, Any]]) -> None:
-        self.log.write(documents)
-
-    def _unwritten_line(self, count: int) -> dict[str, Any]:
-        message = f"{count} lines before this one could not be written"
-        return self._state_line("lines-unwritten", message, lines=count)
-
-    def _state_line(self, action: str, message: str, **facts: Any) -> dict[str, Any]:
-        return state_document(action, message, host=self.host, now=datetime.now(UTC), **facts)
-
-    def _say(self, action: str, message: str, **facts: Any) -> None:
-        self._write(
-            [self._state_line(action, message, revision=self.policy.revision.revision, **facts)]
-        )
-
-    @contextlib.contextmanager
-    def _noting(self, what: str) -> Iterator[None]:
-        """Errors meanwhile are shown in `status` and stop nothing: a full disk, for example."""
-        try:
-            yield
-        except Exception as error:
-            self._problem(f"{what}: {type(error).__name__}: {error}")
-
-    def _problem(self, text: str) -> None:
-        if text not in self.problems:
-            self.problems = [*self.problems[-9:], text]
-            print(text, file=sys.stderr, flush=True)
 
     # -- upkeep -----------------------------------------------------------------------
 
     async def _upkeep(self) -> None:
-        async with self._changing:
-            await self._in_worker(self.enforcer.refresh_programs)
+        async with self.changing:
+            await self.in_worker(self.enforcer.refresh_programs)
             self.hits.collect()
 
     async def _reconcile(self) -> None:
         registry = self.enforcer.registry
         active = any(state.mode is not Mode.OFF for state in self.enforcer.servers.values())
         if registry and active:
-            async with self._changing:
-                await self._in_worker(registry.reconcile)
-
-    def _remember_rules(self) -> None:
-        table = self.policy.table
-        self._rules[table.revision] = [(rule.name, rule.sequence) for rule in table.rules]
-        while len(self._rules) > _REVISIONS_KEPT:
-            self._rules.popitem(last=False)
+            async with self.changing:
+                await self.in_worker(registry.reconcile)
 
     # -- what clients ask -------------------------------------------------------------
 
     async def handle(self, command: str, arguments: dict[str, Any], user: str) -> dict[str, Any]:
         """Carry out one request of the control socket."""
         if command in self.changes:
-            async with self._changing:
+            async with self.changing:
                 try:
                     return await self.changes[command](user=user, **arguments)
                 except (EnforcerError, LoadError, files.FileBusy, OSError, sqlite3.Error) as error:
@@ -410,13 +278,13 @@ class Agent:
 
     def rules_differ(self) -> bool:
         """Whether the rule file is not what is in force."""
-        return not self._file_holds(self.policy.revision.text)
+        return not self.file_holds(self.policy.revision.text)
 
     def rules_text(self) -> str:
         """The rule file; empty when there is none. Raises InputError."""
         return _text_of(self.paths.rules)
 
-    def _file_holds(self, text: str) -> bool:
+    def file_holds(self, text: str) -> bool:
         try:
             return _text_of(self.paths.rules) == text
         except InputError:
@@ -436,18 +304,18 @@ class Agent:
         )
 
     async def _check(self, text: str, file: str = "rules.toml") -> dict[str, Any]:
-        policy = await self._in_worker(self._compile, text, file, "check", 0)
-        return self._applied(policy, changed=False)
+        policy = await self.in_worker(self._compile, text, file, "check", 0)
+        return self.applied(policy, changed=False)
 
     async def compiled(self, user: str, text: str | None, file: str | None) -> Policy:
         """The rules of a text, or of the rule file, with names and lists as they are now."""
         self.names = SystemNames(self.paths.lists)
         source = str(self.paths.rules) if text is None else (file or "rules.toml")
         wanted = _text_of(self.paths.rules) if text is None else text
-        self.config = self._read_config()
+        self.config = self.read_config()
         self.messages.configure(self.config.messages)
         number = self.policy.revision.revision + 1
-        policy: Policy = await self._in_worker(self._compile, wanted, source, user, number)
+        policy: Policy = await self.in_worker(self._compile, wanted, source, user, number)
         return policy
 
     def differs(self, policy: Policy) -> bool:
@@ -461,40 +329,39 @@ class Agent:
 
     async def bring_in(self, policy: Policy, text: str | None) -> dict[str, Any]:
         """Put a policy in force, and its text into the rule file where one is given."""
-        if text is not None and not self._file_holds(text):
-            await self._in_worker(files.write_atomically, self.paths.rules, text)
+        if text is not None and not self.file_holds(text):
+            await self.in_worker(files.write_atomically, self.paths.rules, text)
         if not self.differs(policy):
             self.rules_error = None
-            return self._applied(self.policy, changed=False)
+            return self.applied(self.policy, changed=False)
         self.state.add(policy.revision)
         try:
-            await self._put_in_force(policy)
+            await self.put_in_force(policy)
         except Exception:
             self.state.remove(policy.revision.revision)
             raise
         self.rules_error = None
         revision = policy.revision
         message = f"{revision.user} applied {revision.file} as revision {revision.revision}"
-        self._say("rules-applied", message, user=revision.user)
-        return self._applied(policy, changed=True)
+        self.record.say("rules-applied", message, user=revision.user)
+        return self.applied(policy, changed=True)
 
-    async def _put_in_force(self, policy: Policy) -> None:
-        names_of_new = [(rule.name, rule.sequence) for rule in policy.table.rules]
-        self._rules[policy.table.revision] = names_of_new
-        before = await self._in_worker(self.enforcer.install, policy.table)
+    async def put_in_force(self, policy: Policy) -> None:
+        self.record.expect(policy.table)
+        before = await self.in_worker(self.enforcer.install, policy.table)
         self.policy = policy  # it is in force: what goes wrong from here on does not undo it
-        with self._noting("hits"):
+        with self.record.noting("hits"):
             self.hits.collect()  # the last of the old table's
         self.hits.follow(self.enforcer.kernel, policy.table.rules)
-        with self._noting("apply"):
-            await self._in_worker(self.enforcer.retire, before)
-            await self._in_worker(self.enforcer.reopen_listeners)
-        with self._noting("drain"):
-            self.drain()
-            self._write_folded()
-        self._remember_rules()
+        with self.record.noting("apply"):
+            await self.in_worker(self.enforcer.retire, before)
+            await self.in_worker(self.enforcer.reopen_listeners)
+        with self.record.noting("drain"):
+            self.record.drain()
+            self.record.write_folded()
+        self.record.in_force(policy.table)
 
-    def _applied(self, policy: Policy, changed: bool) -> dict[str, Any]:
+    def applied(self, policy: Policy, changed: bool) -> dict[str, Any]:
         return {
             "revision": policy.revision.revision,
             "rules": len(policy.ruleset.rules),
@@ -507,14 +374,16 @@ class Agent:
     async def _activate(self, user: str, servers: list[str], mode: str) -> dict[str, Any]:
         wanted = Mode[mode.upper()]
         chosen = {Server[name.upper()]: wanted for name in servers}
-        await self._in_worker(self.enforcer.set_modes, chosen)
-        await self._in_worker(self.enforcer.reopen_listeners)
+        await self.in_worker(self.enforcer.set_modes, chosen)
+        await self.in_worker(self.enforcer.reopen_listeners)
         path = self.paths.agent_config
         text = _text_of(path)
         for server in chosen:
             text = set_mode(text, server, wanted)
-        await self._in_worker(files.write_atomically, path, text)
-        self._say("servers-activated", f"{user} set {', '.join(servers)} to {mode}", user=user)
+        await self.in_worker(files.write_atomically, path, text)
+        self.record.say(
+            "servers-activated", f"{user} set {', '.join(servers)} to {mode}", user=user
+        )
         return {"servers": status.report(self)["servers"]}
 
     async def _decide(self, requests: list[dict[str, Any]]) -> dict[str, Any]:

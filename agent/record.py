@@ -8,14 +8,17 @@ here, and whoever else wants events (captures, messages) is handed each of them.
 from __future__ import annotations
 
 import contextlib
+import socket
 import sys
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..control import abi
+from ..control.agent_file import AgentConfig
 from ..control.names import Names
 from ..control.table import Table
 from .audit import Folder, Log
@@ -29,15 +32,11 @@ _TOLD = abi.C["SR_AUDIT"] | abi.C["SR_REJECT"]
 
 
 class Record:
-    """The audit log of one agent, and what feeds it.
+    """The audit log of one agent, and what feeds it. Nothing is drained before `begin`."""
 
-    `kernel` gives the programs in force and `path_of` a program's path; both are
-    there only once the programs are loaded (`begin`).
-    """
-
-    def __init__(self, host: str, log: Log, state: State, names: Callable[[], Names]) -> None:
-        self.host = host
-        self.log = log
+    def __init__(self, log: Path, config: AgentConfig, state: State, names: Callable[[], Names]):
+        self.host = socket.gethostname()
+        self.log = Log(log, config.audit_max_bytes, config.audit_keep, self._unwritten)
         self.received = 0
         self.malformed = 0
         self.problems: list[str] = []
@@ -55,12 +54,14 @@ class Record:
         self._revision = 0
         self._offset = 0
         self._lost_reported = 0
-        log.report = self._unwritten
 
     def begin(
         self, kernel: Callable[[], Kernel], path_of: Callable[[ProgramId | None], str | None]
     ) -> None:
-        """Start from the losses that earlier agents reported; new maps count anew."""
+        """With the programs in force and what a program is called.
+
+        Losses that earlier agents reported are not reported again; new maps count anew.
+        """
         self._kernel, self._path_of = kernel, path_of
         self._lost_reported = self._state.fact(_LOST_REPORTED)
         if self._lost_reported > sum(kernel().lost_by_cpu().values()):

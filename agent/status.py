@@ -69,15 +69,15 @@ def report(agent: Agent) -> dict[str, Any]:
         },
         "servers": servers,
         "events": {
-            "received": agent.received,
-            "written": agent.log.written,
+            "received": agent.record.received,
+            "written": agent.record.log.written,
             "lost_total": sum(lost.values()),
             "lost": {str(cpu): count for cpu, count in lost.items()},
-            "unwritten": agent.log.unwritten,
-            "malformed": agent.malformed,
+            "unwritten": agent.record.log.unwritten,
+            "malformed": agent.record.malformed,
         },
         "messages": agent.messages.report(),
-        "problems": [*agent.problems, *agent.messages.problems()],
+        "problems": [*agent.record.problems, *agent.messages.problems()],
     }
 
 
