@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check clean
+.PHONY: help setup run test check bench clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -26,6 +26,9 @@ test: ## ruff, mypy, then pytest with PYTEST_ARGS (root, for the kernel tests)
 check: setup ## ruff and mypy, no root
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy -p sockrules.control -p sockrules.agent
+
+bench: setup ## what a decision costs and connect() feels, beside nftables if nft is there (root)
+	@PYTHONPATH=tests:. $(PYTHON) -W ignore -m bench
 
 clean: ## remove what setup, build and tests left; Debian's packages stay
 	@rm -rf --one-file-system .venv build dist packaging/src/*.egg-info

@@ -7,12 +7,12 @@ import argparse
 import json
 import os
 import sys
+from sqlite3 import Error
 
 from ..control.paths import Paths
 from ..control.problems import InputError
 from .btf import BtfError
 from .daemon import AgentRunning, run
-
 from .doctor import examine
 from .enforcer import EnforcerError
 from .kernel import AbiMismatch
@@ -48,7 +48,7 @@ def main() -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
-    except (AgentRunning, EnforcerError, LoadError, BtfError, AbiMismatch) as error:
+    except (AgentRunning, EnforcerError, LoadError, BtfError, AbiMismatch, OSError, Error) as error:
         print(f"sockrules: {error}", file=sys.stderr)
         return 1
     return 0

@@ -23,12 +23,19 @@ FOLD_WINDOW = 10_000_000_000
 """Nanoseconds in which identical events are folded: SYNs are sent again after 1, 3 and 7 s."""
 
 _MOST_FOLDED = 16384
+_PIECE = 1 << 20  # bytes handed to one write(2)
 
 
 class Log:
-    """A file of JSON lines: `path`, and older ones as `path.1`, `path.2`, ..."""
+    """A file of JSON lines: `path`, and older ones as `path.1`, `path.2`, ...
 
-    def __init__(self, path: Path, max_bytes: int, keep: int) -> None:
+    `report` words how many lines a disk refused, once it takes lines again.
+    """
+
+    def __init__(
+        self, path: Path, max_bytes: int, keep: int, report: Callable[[int], dict[str, Any]]
+    ) -> None:
+        self._report = report
         self.path = path
         self.max_bytes = max_bytes
         self.keep = keep
@@ -36,46 +43,60 @@ class Log:
         self.unwritten = 0
         self._pending_unwritten = 0
         self._fd: int | None = None
-        self._size = 0
 
-    def write(self, documents: list[dict[str, Any]]) -> int:
-        """Append a line for each document; how many had been lost to a full disk before, now over.
+    def write(self, documents: list[dict[str, Any]]) -> None:
+        """Append a line for each document, or as many as the disk takes.
 
-        Never raises for the disk's sake.
+        Never raises for the disk's sake. Called without documents it only tries
+        whether what could not be written can be reported now.
         """
-        if not documents:
-            return 0
-        data = "".join(json.dumps(doc, separators=(",", ":")) + "\n" for doc in documents).encode()
+        reports = [self._report(self._pending_unwritten)] if self._pending_unwritten else []
+        lines = [*reports, *documents]
+        if not lines:
+            return
+        data = "".join(json.dumps(doc, separators=(",", ":")) + "\n" for doc in lines).encode()
+        kept = self._append(data)
+        self.written += kept
+        if kept and reports:
+            self._pending_unwritten = 0
+        refused = len(documents) - max(0, kept - len(reports))
+        self.unwritten += refused
+        self._pending_unwritten += refused
+
+    def _append(self, data: bytes) -> int:
+        """How many lines of `data` are in the file now; never a part of one."""
+        done = 0
         try:
-            self._append(data)
+            fd = self._open()
+            start = os.fstat(fd).st_size
+            if start and start + len(data) > self.max_bytes:
+                self._rotate()
+                fd, start = self._open(), 0
+            try:
+                while done < len(data):
+                    done += os.write(fd, data[done : done + _PIECE])
+            except OSError:
+                done = data.rfind(b"\n", 0, done) + 1
+                os.ftruncate(fd, start + done)
+                raise
         except OSError:
             self.close()
-            self.unwritten += len(documents)
-            self._pending_unwritten += len(documents)
-            return 0
-        self.written += len(documents)
-        recovered, self._pending_unwritten = self._pending_unwritten, 0
-        return recovered
+        return data.count(b"\n", 0, done)
 
-    def _append(self, data: bytes) -> None:
+    def _open(self) -> int:
+        """The file that is at `path` now: somebody may have moved or removed the one before."""
+        if self._fd is not None:
+            try:
+                same = os.path.samestat(os.fstat(self._fd), os.stat(self.path))
+            except FileNotFoundError:
+                same = False
+            if not same:
+                self.close()
         if self._fd is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-            self._size = os.fstat(self._fd).st_size
-        if self._size and self._size + len(data) > self.max_bytes:
-            self._rotate()
-            self._append(data)
-            return
-        start = self._size
-        view = memoryview(data)
-        try:
-            while view:
-                done = os.write(self._fd, view)
-                view = view[done:]
-                self._size += done
-        except OSError:
-            os.ftruncate(self._fd, start)  # no half line
-            raise
+            flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+            self._fd = os.open(self.path, flags, 0o640)
+        return self._fd
 
     def _rotate(self) -> None:
         self.close()

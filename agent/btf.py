@@ -85,7 +85,9 @@ class Btf:
         self._lib = lib
         self._btf: int | None = lib.btf__load_vmlinux_btf()
         if not self._btf:
-            raise BtfError("this kernel has no BTF (/sys/kernel/btf/vmlinux); it needs CONFIG_DEBUG_INFO_BTF=y")
+            raise BtfError(
+                "this kernel has no BTF (/sys/kernel/btf/vmlinux); it needs CONFIG_DEBUG_INFO_BTF=y"
+            )
 
     def close(self) -> None:
         if self._btf:
@@ -111,7 +113,9 @@ class Btf:
         for member in members:
             found = self._member(type_id, member)
             if found is None:
-                raise BtfError(f"struct {struct} has no member {'.'.join(members)} in this kernel's BTF")
+                raise BtfError(
+                    f"struct {struct} has no member {'.'.join(members)} in this kernel's BTF"
+                )
             bits += found[0]
             type_id = found[1]
         return bits // 8

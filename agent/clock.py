@@ -27,7 +27,7 @@ from ..control.schedule import next_boundary, rules_at, timed
 from ..control.table import Table
 from ..control.week import minute_of_week, minute_text
 from ..control.zone import LOCALTIME
-from .policy import LIMITS, Policy
+from .policy import Policy
 
 if TYPE_CHECKING:
     from .daemon import Agent
@@ -123,7 +123,7 @@ class Timekeeper:
 def _compiled(policy: Policy, moment: datetime) -> Table:
     number = policy.revision.revision
     active = policy.ruleset.active()
-    return compile_table(policy.ruleset, active, revision=number, limits=LIMITS, moment=moment)
+    return compile_table(policy.ruleset, active, revision=number, moment=moment)
 
 
 def _shown(moment: datetime) -> str:

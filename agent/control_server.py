@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from ..control.client import address_of
 from ..control.problems import InputError, Problem
 from ..control.wire import FrameError, FrameReader, encode
 
@@ -48,10 +49,13 @@ class ControlServer:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         before = os.umask(0o117)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._server = await asyncio.start_unix_server(self._serve, str(self._path))
+            with address_of(self._path) as address:
+                listener.bind(address)
         finally:
             os.umask(before)
+        self._server = await asyncio.start_unix_server(self._serve, sock=listener)
         with contextlib.suppress(KeyError, PermissionError):
             os.chown(self._path, 0, grp.getgrnam(GROUP).gr_gid)
 
@@ -65,7 +69,9 @@ class ControlServer:
         try:
             user = self._user_of(writer)
             if user is None:
-                await self._send(writer, _error("state", f"only root and the group {GROUP} may ask"))
+                await self._send(
+                    writer, _error("state", f"only root and the group {GROUP} may ask")
+                )
                 return
             while data := await asyncio.wait_for(reader.read(1 << 16), self._patience):
                 for request in frames.feed(data):

@@ -14,12 +14,14 @@ import fcntl
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from ..control import abi, files
@@ -28,15 +30,18 @@ from ..control.agent_file import AgentConfig, parse_agent_config
 from ..control.model import Mode, Server
 from ..control.names import SystemNames
 from ..control.paths import Paths
-from ..control.problems import InputError
+from ..control.problems import InputError, Problem
 from ..control.requests import request_from_json, verdict_to_json
 from ..control.walk import request_words, verdict
 from . import status
 from .audit import Folder, Log
+from .bytecode import Cache
 from .clock import TICK, Clock, Timekeeper
 from .control_server import ControlServer, StateError, problem_document
-from .enforcer import Enforcer
+from .enforcer import Enforcer, EnforcerError
 from .events import Event, EventError, decode, document, state_document
+from .hits import HitCounter
+from .loader import LoadError
 from .policy import Policy, read_policy
 from .programs import ProgramPaths
 from .state import State, now
@@ -46,6 +51,7 @@ UPKEEP_EVERY = 2.0
 RECONCILE_EVERY = 10.0
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
 
+_LOST_REPORTED = "lost-events-reported"
 _AUDIT = abi.C["SR_AUDIT"]
 _REJECT = abi.C["SR_REJECT"]
 _EXHAUSTED = 0xFFFFFFFF
@@ -73,7 +79,6 @@ class Agent:
         self.malformed = 0
         self._lost_reported = 0
         self._rules: OrderedDict[int, list[tuple[str, int]]] = OrderedDict()
-        self._hits_seen: list[tuple[int, int]] = []
         self._offset = 0
         self._changing = asyncio.Lock()
         self._stop = asyncio.Event()
@@ -122,7 +127,10 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.stop()
-            self._end()
+            async with self._changing:  # a change under way is finished first
+                with self._noting("the last events"):
+                    await self._in_worker(self.enforcer.silence)
+                self._end()
 
     @contextlib.contextmanager
     def _only_one(self) -> Any:
@@ -146,33 +154,50 @@ class Agent:
         self.config = self._read_config()
         self.state = State(self.paths.state_db)
         self.log = Log(
-            self.paths.audit_log, self.config.audit_max_bytes, self.config.audit_keep
+            self.paths.audit_log,
+            self.config.audit_max_bytes,
+            self.config.audit_keep,
+            self._unwritten_line,
         )
         self.policy = self._first_policy()
         self.enforcer = Enforcer(
-            self.paths.pins, self.config.cgroup, self.config.buffer_pages, self._take
+            self.paths.pins,
+            self.config.cgroup,
+            self.config.buffer_pages,
+            self._take,
+            Cache(self.paths.state_dir / "programs"),
         )
         self._remember_rules()
         self.enforcer.start(self.policy.table, dict(self.config.modes))
-        self._lost_reported = 0
+        self._lost_reported = self._lost_before()
         self.programs = ProgramPaths(
             lambda: self.enforcer.kernel.map("paths"),
             lambda: self.enforcer.registry.programs if self.enforcer.registry else {},
         )
         self.folder = Folder(self._word)
-        self._hits_seen = [(0, 0)] * len(self.policy.table.rules)
+        self.hits = HitCounter(self.state)
+        self.hits.follow(self.enforcer.kernel, self.policy.table.rules)
+
+    def _lost_before(self) -> int:
+        """How many lost events earlier agents reported; none of those that new maps count."""
+        reported = self.state.fact(_LOST_REPORTED)
+        if reported > sum(self.enforcer.kernel.lost_by_cpu().values()):
+            reported = 0
+            self.state.set_fact(_LOST_REPORTED, reported)
+        return reported
 
     def _read_config(self) -> AgentConfig:
         path = self.paths.agent_config
-        text = path.read_text() if path.exists() else ""
-        return parse_agent_config(text, file=str(path))
+        return parse_agent_config(_text_of(path), file=str(path))
 
     def _first_policy(self) -> Policy:
         """The rule file; when it is wrong, what was applied last."""
         last = self.state.latest()
-        text = self._rules_text()
         try:
-            policy = self._compile(text, str(self.paths.rules), "agent", (last.revision if last else 0) + 1)
+            text = _text_of(self.paths.rules)
+            policy = self._compile(
+                text, str(self.paths.rules), "agent", (last.revision if last else 0) + 1
+            )
         except InputError as error:
             if last is None:
                 raise
@@ -195,9 +220,9 @@ class Agent:
         return policy
 
     def _end(self) -> None:
-        self.drain()
-        self._write(self.folder.flush())
-        self._keep_hits()
+        for work in (self.drain, self._write_folded, self.hits.collect):
+            with self._noting(work.__name__):
+                work()
         if self._detach:
             self.enforcer.detach()
             self._say("agent-stopped", "agent stopped: detached, nothing is enforced")
@@ -211,12 +236,10 @@ class Agent:
     async def _every(self, seconds: float, work: Any) -> None:
         while True:
             await asyncio.sleep(seconds)
-            try:
+            with self._noting(getattr(work, "__name__", "work")):
                 result = work()
                 if asyncio.iscoroutine(result):
                     await result
-            except Exception as error:  # upkeep must not end the agent
-                self._problem(f"{getattr(work, '__name__', 'work')}: {type(error).__name__}: {error}")
 
     async def _in_worker(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
@@ -232,20 +255,31 @@ class Agent:
         self.enforcer.kernel.loaded.consume()
         self._offset = time.time_ns() - time.monotonic_ns()
         documents: list[dict[str, Any]] = []
-        while self.events:
-            self.received += 1
-            try:
-                event = decode(self.events.popleft())
-            except EventError:
-                self.malformed += 1
-                continue
+        for event in self._decoded():
             for sink in self.sinks:
                 sink(event)
             if event.flags & (_AUDIT | _REJECT):
                 documents += self.folder.take(event)
         documents += self.folder.expire(time.monotonic_ns())
-        documents += self._losses()
-        self._write(documents)
+        losses = self._losses()
+        self._write(documents + losses)
+        if losses:
+            self.state.set_fact(_LOST_REPORTED, self._lost_reported)
+
+    def _decoded(self) -> list[Event]:
+        """The events taken so far, in the order in which they happened on all CPUs."""
+        events = []
+        while self.events:
+            self.received += 1
+            try:
+                events.append(decode(self.events.popleft()))
+            except EventError:
+                self.malformed += 1
+        return sorted(events, key=lambda event: event.monotonic)
+
+    def _write_folded(self) -> None:
+        """Write what is folded now, before the rules' names are forgotten or the agent ends."""
+        self._write(self.folder.flush())
 
     def _word(self, event: Event, count: int) -> dict[str, Any]:
         rules = self._rules.get(event.revision, [])
@@ -277,17 +311,27 @@ class Agent:
         ]
 
     def _write(self, documents: list[dict[str, Any]]) -> None:
-        recovered = self.log.write(documents)
-        if recovered:
-            self.log.write(
-                [self._state_line("lines-unwritten", f"{recovered} lines could not be written; writing works again", lines=recovered)]
-            )
+        self.log.write(documents)
+
+    def _unwritten_line(self, count: int) -> dict[str, Any]:
+        message = f"{count} lines before this one could not be written"
+        return self._state_line("lines-unwritten", message, lines=count)
 
     def _state_line(self, action: str, message: str, **facts: Any) -> dict[str, Any]:
         return state_document(action, message, host=self.host, now=datetime.now(UTC), **facts)
 
     def _say(self, action: str, message: str, **facts: Any) -> None:
-        self._write([self._state_line(action, message, revision=self.policy.revision.revision, **facts)])
+        self._write(
+            [self._state_line(action, message, revision=self.policy.revision.revision, **facts)]
+        )
+
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Errors meanwhile are shown in `status` and stop nothing: a full disk, for example."""
+        try:
+            yield
+        except Exception as error:
+            self._problem(f"{what}: {type(error).__name__}: {error}")
 
     def _problem(self, text: str) -> None:
         if text not in self.problems:
@@ -299,7 +343,7 @@ class Agent:
     async def _upkeep(self) -> None:
         async with self._changing:
             await self._in_worker(self.enforcer.refresh_programs)
-            self._keep_hits()
+            self.hits.collect()
 
     async def _reconcile(self) -> None:
         registry = self.enforcer.registry
@@ -307,23 +351,6 @@ class Agent:
         if registry and active:
             async with self._changing:
                 await self._in_worker(registry.reconcile)
-
-    def _keep_hits(self, generation: int | None = None) -> None:
-        """Add what the kernel counted since last time to the database, by rule name."""
-        kernel = self.enforcer.kernel
-        rules = self.policy.table.rules
-        seen = kernel.hits(len(rules), kernel.generation if generation is None else generation)
-        more = {
-            rule.name: (count - before, self._wall(last))
-            for rule, (count, last), (before, _) in zip(rules, seen, self._hits_seen, strict=True)
-            if count > before
-        }
-        self.state.add_hits(more)
-        self._hits_seen = seen
-
-    def _wall(self, monotonic: int) -> str:
-        moment = monotonic + time.time_ns() - time.monotonic_ns()
-        return datetime.fromtimestamp(moment / 1e9, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def _remember_rules(self) -> None:
         table = self.policy.table
@@ -337,7 +364,10 @@ class Agent:
         """Carry out one request of the control socket."""
         if command in self.changes:
             async with self._changing:
-                return await self.changes[command](user=user, **arguments)
+                try:
+                    return await self.changes[command](user=user, **arguments)
+                except (EnforcerError, LoadError, files.FileBusy, OSError, sqlite3.Error) as error:
+                    raise StateError(f"{command}: {error}; what was in force stays") from error
         if command not in self.questions:
             known = ", ".join(sorted({*self.questions, *self.changes}))
             raise ValueError(f"no such command; there are {known}")
@@ -349,10 +379,19 @@ class Agent:
     def _sentence(self) -> str:
         return str(status.report(self)["sentence"])
 
-    def _rules_text(self) -> str:
-        return self.paths.rules.read_text() if self.paths.rules.exists() else ""
+    def rules_differ(self) -> bool:
+        """Whether the rule file is not what is in force."""
+        return not self._file_holds(self.policy.revision.text)
+
+    def _file_holds(self, text: str) -> bool:
+        try:
+            return _text_of(self.paths.rules) == text
+        except InputError:
+            return False
 
     def _compile(self, text: str, file: str, user: str, number: int) -> Policy:
+        if not isinstance(text, str) or not isinstance(file, str):
+            raise ValueError("`text` and `file` are texts")
         return read_policy(
             text,
             file=file,
@@ -367,16 +406,21 @@ class Agent:
         policy = await self._in_worker(self._compile, text, file, "check", 0)
         return self._applied(policy, changed=False)
 
-    async def _apply(self, user: str, text: str | None = None, file: str | None = None) -> dict[str, Any]:
+    async def _apply(
+        self, user: str, text: str | None = None, file: str | None = None
+    ) -> dict[str, Any]:
         self.names = SystemNames(self.paths.lists)  # users and groups as they are now
         source = str(self.paths.rules) if text is None else (file or "rules.toml")
-        wanted = self._rules_text() if text is None else text
+        wanted = _text_of(self.paths.rules) if text is None else text
         self.config = self._read_config()
         number = self.policy.revision.revision + 1
         policy: Policy = await self._in_worker(self._compile, wanted, source, user, number)
-        if text is not None and text != self._rules_text():
-            files.write_atomically(self.paths.rules, text)
-        same = policy.ruleset == self.policy.ruleset and policy.revision.lists == self.policy.revision.lists
+        if text is not None and not self._file_holds(text):
+            await self._in_worker(files.write_atomically, self.paths.rules, text)
+        same = (
+            policy.ruleset == self.policy.ruleset
+            and policy.revision.lists == self.policy.revision.lists
+        )
         if same and policy.revision.text == self.policy.revision.text:
             self.rules_error = None
             return self._applied(self.policy, changed=False)
@@ -391,20 +435,20 @@ class Agent:
         return self._applied(policy, changed=True)
 
     async def _put_in_force(self, policy: Policy) -> None:
-        self._keep_hits()
-        old_kernel, rules = self.enforcer.kernel, len(self.policy.table.rules)
-        before_policy, seen = self.policy, self._hits_seen
         names_of_new = [(rule.name, rule.sequence) for rule in policy.table.rules]
         self._rules[policy.table.revision] = names_of_new
-        generation = await self._in_worker(self.enforcer.install, policy.table)
-        if self.enforcer.kernel is old_kernel:
-            self._hits_seen, self.policy = seen, before_policy
-            assert len(seen) == rules
-            self._keep_hits(generation)
-        self.policy = policy
-        self._hits_seen = [(0, 0)] * len(policy.table.rules)
+        before = await self._in_worker(self.enforcer.install, policy.table)
+        self.policy = policy  # it is in force: what goes wrong from here on does not undo it
+        with self._noting("hits"):
+            self.hits.collect()  # the last of the old table's
+        self.hits.follow(self.enforcer.kernel, policy.table.rules)
+        with self._noting("apply"):
+            await self._in_worker(self.enforcer.retire, before)
+            await self._in_worker(self.enforcer.reopen_listeners)
+        with self._noting("drain"):
+            self.drain()
+            self._write_folded()
         self._remember_rules()
-        await self._in_worker(self.enforcer.reopen_listeners)
 
     def _applied(self, policy: Policy, changed: bool) -> dict[str, Any]:
         return {
@@ -422,10 +466,10 @@ class Agent:
         await self._in_worker(self.enforcer.set_modes, chosen)
         await self._in_worker(self.enforcer.reopen_listeners)
         path = self.paths.agent_config
-        text = path.read_text() if path.exists() else ""
+        text = _text_of(path)
         for server in chosen:
             text = set_mode(text, server, wanted)
-        files.write_atomically(path, text)
+        await self._in_worker(files.write_atomically, path, text)
         self._say("servers-activated", f"{user} set {', '.join(servers)} to {mode}", user=user)
         return {"servers": status.report(self)["servers"]}
 
@@ -441,15 +485,30 @@ class Agent:
         return {"verdicts": verdicts}
 
     async def _hits(self) -> dict[str, Any]:
-        self._keep_hits()
+        self.hits.collect()
         return {
-            "rules": {rule: {"hits": hits, "last": last} for rule, (hits, last) in self.state.hits().items()}
+            "rules": {
+                rule: {"hits": hits, "last": last}
+                for rule, (hits, last) in self.state.hits().items()
+            }
         }
 
     async def _stop_command(self, detach: bool = False) -> dict[str, Any]:
         self._detach = self._detach or detach
         self._stop.set()
         return {}
+
+
+def _text_of(path: Path) -> str:
+    """A file that a person wrote; empty when there is none. Raises InputError."""
+    try:
+        return files.read_text(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InputError(
+            [Problem(str(path), None, None, f"cannot be read: {error.strerror}")]
+        ) from None
 
 
 def run(paths: Paths, detach: bool = False) -> None:

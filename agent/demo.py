@@ -8,7 +8,6 @@ a cgroup of its own, runs agent and requests inside, and removes both at the end
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -19,9 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from ..control.audit_log import read_documents
 from ..control.paths import Paths
-from ..control.render import audit_line
 from .enforcer import cgroup_mount, mount_bpffs
 
 RULES = """\
@@ -65,15 +62,45 @@ connect = "enforce"
 cgroup = "{cgroup}"
 """
 
-_LISTEN = "import socket,sys; s=socket.socket(); s.bind(('127.0.0.1',int(sys.argv[1]))); s.listen(); print('listening', flush=True); sys.stdin.read()"
-_CONNECT = "import socket,sys; s=socket.socket(); s.bind((sys.argv[1],0)); s.connect(('127.0.0.1',int(sys.argv[2]))); print('connected')"
+_LISTEN = """
+import socket, sys
+listener = socket.socket()
+listener.bind(("127.0.0.1", int(sys.argv[1])))
+listener.listen()
+print("listening", flush=True)
+sys.stdin.read()
+"""
+
+_CONNECT = """
+import socket, sys
+client = socket.socket()
+client.bind((sys.argv[1], 0))
+client.connect(("127.0.0.1", int(sys.argv[2])))
+"""
+
+_HINTS = """
+The agent goes on; in another terminal, as root:
+
+  {command} --root {root} status
+  {command} --root {root} audit --follow
+  {command} --root {root} test connect --user root --remote 127.0.0.1:25 --trace
+
+and a shell in which these rules are in force:
+
+  nsenter --net=/proc/{agent}/ns/net sh -c 'echo $$ > {cgroup}/cgroup.procs; exec sh'
+
+Ctrl-C ends it and removes everything.
+"""
 
 REQUESTS = (
-    ("listen on port 8081", (_LISTEN, "8081")),
-    ("connect to port 8080 from 127.0.0.1", (_CONNECT, "127.0.0.1", "8080")),
-    ("connect to port 8080 from 127.66.0.9", (_CONNECT, "127.66.0.9", "8080")),
-    ("connect to port 25", (_CONNECT, "127.0.0.1", "25")),
+    ("listen on port 8081: rejected", (_LISTEN, "8081")),
+    ("connect to port 8080: allowed, and accepted", (_CONNECT, "127.0.0.1", "8080")),
+    ("the same from 127.66.0.9: not accepted", (_CONNECT, "127.66.0.9", "8080")),
+    ("connect to port 25: rejected", (_CONNECT, "127.0.0.1", "25")),
 )
+
+_AUDIT_PATIENCE = 0.6
+"""Seconds: the agent looks into its buffers ten times a second, the reader at the log likewise."""
 
 
 def demo() -> int:
@@ -91,26 +118,22 @@ def demo() -> int:
         )  # fmt: skip
         try:
             _wait_for(paths.socket, agent)
-            shown = _show(paths, agent.pid, cgroup)
-            command = Path(sys.argv[0]).parent / "sockrules"
-            if not command.exists():
-                command = Path(sys.executable).parent / "sockrules"
+            _show(paths, agent.pid, cgroup)
             print(
-                "\nThe agent goes on; in another terminal, as root:\n\n"
-                f"  {command} --root {root} status\n"
-                f"  {command} --root {root} audit --follow\n"
-                f"  {command} --root {root} test connect --user root --remote 127.0.0.1:25 --trace\n"
-                f"  nsenter --net=/proc/{agent.pid}/ns/net sh -c 'echo $$ > {cgroup}/cgroup.procs; exec sh'\n"
-                "\nCtrl-C ends it and removes everything.",
+                _HINTS.format(command=_command(), root=root, agent=agent.pid, cgroup=cgroup),
                 flush=True,
             )
             agent.wait()
-            return 0 if shown else 1
+            return 0
         except KeyboardInterrupt:
             return 0
         finally:
             agent.terminate()
             agent.wait()
+
+
+def _command() -> Path:
+    return Path(sys.executable).parent / "sockrules"
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:
@@ -142,25 +165,35 @@ def _wait_for(socket: Path, agent: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def _show(paths: Paths, agent: int, cgroup: Path) -> bool:
-    """Make the requests and print what the audit says of each; whether it said something of all."""
-    print("\nSix requests, and what the audit log says of each:\n", flush=True)
-    seen, said = 0, 0
-    with _inside(agent, cgroup, (_LISTEN, "8080")) as listener:
-        assert listener.stdout
-        listener.stdout.readline()
-        for what, arguments in (("listen on port 8080", None), *REQUESTS):
-            if arguments is not None:
+def _show(paths: Paths, agent: int, cgroup: Path) -> None:
+    """Make the requests while `sockrules audit --follow` tells what was decided."""
+    print("\nSix requests, and what `sockrules audit --follow` says of each:", flush=True)
+    follow = subprocess.Popen([_command(), "--root", str(paths.root), "audit", "--follow"])
+    try:
+        time.sleep(1)  # it is about to open the log
+        with _inside(agent, cgroup, (_LISTEN, "8080")) as listener:
+            assert listener.stdout
+            listener.stdout.readline()
+            _explain("listen on port 8080: allowed")
+            for what, arguments in REQUESTS:
                 with _inside(agent, cgroup, arguments) as process:
                     process.communicate()
-            seen, lines = _new_lines(paths, seen)
-            said += bool(lines)
-            print(f"# {what}", *lines, sep="\n", flush=True)
-    return said == len(REQUESTS) + 1
+                _explain(what)
+    finally:
+        follow.terminate()
+        follow.wait()
+
+
+def _explain(what: str) -> None:
+    """Say what was done, then leave its audit lines time to appear."""
+    print(f"\n# {what}", flush=True)
+    time.sleep(_AUDIT_PATIENCE)
 
 
 @contextlib.contextmanager
-def _inside(agent: int, cgroup: Path, arguments: tuple[str, ...]) -> Iterator[subprocess.Popen[str]]:
+def _inside(
+    agent: int, cgroup: Path, arguments: tuple[str, ...]
+) -> Iterator[subprocess.Popen[str]]:
     """A Python process in the agent's network namespace and in the cgroup."""
     enter = f'echo $$ > {cgroup}/cgroup.procs && exec "$@"'
     process = subprocess.Popen(
@@ -173,19 +206,3 @@ def _inside(agent: int, cgroup: Path, arguments: tuple[str, ...]) -> Iterator[su
     finally:
         process.kill()
         process.wait()
-
-
-def _new_lines(paths: Paths, seen: int) -> tuple[int, list[str]]:
-    """Wait for the agent's next look into the buffers; its new lines, worded for people."""
-    deadline = time.monotonic() + 3
-    while True:
-        documents = [
-            doc for doc in read_documents(paths.audit_log) if doc["event"]["kind"] == "event"
-        ]
-        if len(documents) > seen or time.monotonic() > deadline:
-            time.sleep(0.25)  # a connection makes two lines: connect and accept
-            documents = [
-                doc for doc in read_documents(paths.audit_log) if doc["event"]["kind"] == "event"
-            ]
-            return len(documents), [f"  {audit_line(doc)}" for doc in documents[seen:]]
-        time.sleep(0.05)

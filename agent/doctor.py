@@ -15,8 +15,8 @@ from ..control.paths import PINS, Paths
 from .btf import BtfError, offset_macros
 from .enforcer import EnforcerError, cgroup_mount, mount_bpffs
 from .hooks import WAYS
-from .listeners import netns_cookie, netns_inum
 from .loader import Capacity, LoadError, bcc_version, load
+from .netns import netns_cookie
 
 _SMALL = Capacity(steps=96, entries=1024, slots=1024, bounds=1024, rules=256, known=256)
 
@@ -35,17 +35,32 @@ def examine(paths: Paths) -> dict[str, Any]:
         return result
 
     check("root", "run as root", _must_be_root)
-    check("bpf file system", "mount -t bpf bpf /sys/fs/bpf", lambda: (mount_bpffs(), "/sys/fs/bpf")[1])
+    check("bpf file system", "mount -t bpf bpf /sys/fs/bpf", _bpf_file_system)
     check("cgroup v2", "mount -t cgroup2 none /sys/fs/cgroup", cgroup_mount)
     check("network namespace cookie", "Linux 5.14 or later", netns_cookie)
     found: dict[str, int] = {}
     check(
         "kernel types (BTF)",
         "a kernel built with CONFIG_DEBUG_INFO_BTF=y",
-        lambda: f"{len(found.update(offset_macros()) or found)} offsets",
+        lambda: _offsets(found),
     )
     servers = _servers(found, checks) if all(each["ok"] for each in checks) else {}
-    return {"kernel": platform.release(), "bcc": bcc_version(), "checks": checks, "servers": servers}
+    return {
+        "kernel": platform.release(),
+        "bcc": bcc_version(),
+        "checks": checks,
+        "servers": servers,
+    }
+
+
+def _bpf_file_system() -> str:
+    mount_bpffs()
+    return "/sys/fs/bpf"
+
+
+def _offsets(found: dict[str, int]) -> str:
+    found.update(offset_macros())
+    return f"{len(found)} offsets found"
 
 
 def _must_be_root() -> str:
@@ -62,14 +77,14 @@ def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str,
             _SMALL,
             {
                 **offsets,
-                "SR_NETNS_COOKIE": f"{netns_cookie()}ULL",
-                "SR_NETNS_INUM": netns_inum(),
                 "SR_LISTENERS_PIN": f'"{place}/listeners"',
                 "SR_TOTALS_PIN": f'"{place}/totals"',
             },
         )
     except LoadError as error:
-        checks.append({"name": "BCC", "ok": False, "detail": str(error), "fix": "apt install python3-bpfcc"})
+        checks.append(
+            {"name": "BCC", "ok": False, "detail": str(error), "fix": "apt install python3-bpfcc"}
+        )
         return {}
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -77,7 +92,11 @@ def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str,
     servers = {}
     for server in Server:
         way = WAYS[server]
-        refused = {hook.name: loaded.refused[hook.name] for hook in way.hooks if hook.name in loaded.refused}
+        refused = {
+            hook.name: loaded.refused[hook.name]
+            for hook in way.hooks
+            if hook.name in loaded.refused
+        }
         servers[server.word] = {
             "hook": way.name,
             "ok": not refused,

@@ -23,12 +23,14 @@ from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Table
 from .btf import offset_macros
+from .bytecode import Cache
 from .hooks import WAYS, Hook
-from .inodes import inodes_of
-from .kernel import Inode, Kernel, capacity_for, fits
+from .inodes import Inode, inodes_of
+from .kernel import Kernel, capacity_for, fits, grace_period
 from .links import Links, Target
-from .listeners import Registry, netns_cookie, netns_inum
+from .listeners import Registry
 from .loader import load
+from .netns import netns_inum
 from .prove import Proof, prove
 
 
@@ -54,12 +56,14 @@ class Enforcer:
         pins: this root's directory on the BPF file system.
         cgroup: the cgroup v2 that is governed, `None` for the root of the hierarchy.
         take: gets (cpu, bytes) of every event.
+        cache: where compiled programs are kept.
     """
 
     pins: Path
     cgroup: str | None
     buffer_pages: int
     take: Callable[[int, bytes], None]
+    cache: Cache | None = None
     servers: dict[Server, ServerState] = field(
         default_factory=lambda: {server: ServerState() for server in Server}
     )
@@ -100,52 +104,73 @@ class Enforcer:
         (self.pins / "links").mkdir(parents=True, exist_ok=True)
         self._offsets = offset_macros()
         self.known = inodes_of((*table.programs, *table.directories))
-        self._replace_kernel(table, modes)
+        self._kernel, self.table = self._load(table, self.known, modes), table
         self.registry = Registry(self.kernel.map("listeners"), self.cgroup_path, self.mount)
         if any(mode is not Mode.OFF for mode in modes.values()):
             self.registry.reconcile()
         self._attach(modes)
         self._remove_old_maps()
 
-    def install(self, table: Table) -> int:
-        """Put another table in force; the generation that was in force before.
+    def install(self, table: Table) -> Kernel:
+        """Put another table in force; the programs that were in force before.
 
-        Programs are replaced by larger ones when the table needs them.
+        These are the same ones, or smaller ones that the caller hands to `retire`.
+        What raises leaves the old table in force.
         """
-        self.known = inodes_of((*table.programs, *table.directories))
-        before = self.kernel.generation
-        if fits(table, self.kernel.capacity):
-            self.kernel.install(table, self.known)
-            self.table = table
+        old = self.kernel
+        known = inodes_of((*table.programs, *table.directories))
+        if fits(table, old.capacity):
+            old.install(table, known)
         else:
-            modes = {server: state.mode for server, state in self.servers.items()}
-            old = self._kernel
-            self._replace_kernel(table, modes)
-            for hook in self.links.attached():
-                self._link(hook)
-            if self.registry:
-                self.registry.use(self.kernel.map("listeners"))
-            if old is not None:
-                old.loaded.consume()
-                old.close()
-        return before
+            self._outgrow(table, known)
+        self.known, self.table = known, table
+        grace_period()  # after which the old table counts no more
+        return old
 
-    def _replace_kernel(self, table: Table, modes: dict[Server, Mode]) -> None:
+    def retire(self, kernel: Kernel) -> None:
+        """Take the last events of programs that were replaced, and let them go."""
+        if kernel is not self._kernel:
+            kernel.silence()
+            kernel.close()
+
+    def _outgrow(self, table: Table, known: Mapping[str, Inode]) -> None:
+        """Replace the programs by larger ones, link by link."""
+        old, attached = self._kernel, self.links.attached()
+        new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
+        try:
+            for hook in attached:
+                if hook.name not in new.loaded.programs:
+                    raise EnforcerError(
+                        f"the kernel refuses the larger program for {hook.name}:"
+                        f" {new.loaded.refused.get(hook.name)}"
+                    )
+            self._kernel = new
+            for hook in attached:
+                self._link(hook)
+        except (OSError, EnforcerError):
+            if self._kernel is new:
+                self._kernel = old
+                for hook in attached:
+                    self._link(hook)
+            new.close()
+            raise
+        if self.registry:
+            self.registry.use(new.map("listeners"))
+
+    def _load(self, table: Table, known: Mapping[str, Inode], modes: dict[Server, Mode]) -> Kernel:
         capacity = capacity_for(table)
-        kernel = Kernel(load(capacity, self._macros()), capacity)
+        kernel = Kernel(load(capacity, self._macros(), cache=self.cache), capacity)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
-        kernel.install(table, self.known)
+        kernel.install(table, known)
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
-        self._kernel, self.table = kernel, table
+        return kernel
 
     def _macros(self) -> dict[str, int | str]:
         maps = self.pins / f"maps-{abi.digest[:8]}"
         maps.mkdir(parents=True, exist_ok=True)
         return {
             **self._offsets,
-            "SR_NETNS_COOKIE": f"{netns_cookie()}ULL",
-            "SR_NETNS_INUM": netns_inum(),
             "SR_LISTENERS_PIN": f'"{maps}/listeners"',
             "SR_TOTALS_PIN": f'"{maps}/totals"',
         }
@@ -171,7 +196,12 @@ class Enforcer:
     def _attach(self, modes: dict[Server, Mode]) -> None:
         for server, mode in modes.items():
             self.kernel.set_mode(server, mode)
-        needed = {hook for server in Server if modes[server] is not Mode.OFF for hook in WAYS[server].hooks}
+        needed = {
+            hook
+            for server in Server
+            if modes[server] is not Mode.OFF
+            for hook in WAYS[server].hooks
+        }
         trouble: dict[Hook, str] = {}
         for hook in needed:
             try:
@@ -181,13 +211,21 @@ class Enforcer:
         for server in Server:
             state = self.servers[server]
             state.mode = modes[server]
-            state.refused = "; ".join(
-                f"{hook.name}: {trouble[hook]}" for hook in WAYS[server].hooks if hook in trouble
-            ) if state.mode is not Mode.OFF else ""
+            state.refused = (
+                "; ".join(
+                    f"{hook.name}: {trouble[hook]}"
+                    for hook in WAYS[server].hooks
+                    if hook in trouble
+                )
+                if state.mode is not Mode.OFF
+                else ""
+            )
             state.attached = state.mode is not Mode.OFF and not state.refused
         for hook in self.links.attached():
             if hook not in needed:
                 self.links.detach(hook)
+        if self.registry and needed:  # those that began to listen while the hooks were attached
+            self.registry.reconcile(sweep=False)
         self.prove()
 
     def _link(self, hook: Hook) -> None:
@@ -240,6 +278,10 @@ class Enforcer:
         with contextlib.suppress(OSError):
             self.pins.parent.rmdir()
 
+    def silence(self) -> None:
+        """Take the last events; what is decided from now on is counted as lost."""
+        self.kernel.silence()
+
     def close(self) -> None:
         """Let go; what is pinned goes on."""
         if self._kernel is not None:
@@ -250,7 +292,9 @@ class Enforcer:
 def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
     """The request that a registered listener's listen() was, as words of abi.h."""
     owner = entry["owner"]
-    above = {(int(each["number"]), int(each["device"])) for each in owner["above"][: owner["depth"]]}
+    above = {
+        (int(each["number"]), int(each["device"])) for each in owner["above"][: owner["depth"]]
+    }
     bits = abi.C["SR_LISTEN"] | abi.C["SR_BIT_LOCAL_KNOWN"]
     program = int(owner["program"]["number"] != 0)
     for path, inode in known.items():

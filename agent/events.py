@@ -77,7 +77,7 @@ def decode(data: bytes) -> Event:
     """Read struct sr_event, host byte order. Bytes beyond its size are the buffer's padding.
 
     Raises:
-        EventError: too short, or another version or size.
+        EventError: too short, another version or size, or numbers that mean nothing.
     """
     if len(data) < _STRUCT.size:
         raise EventError(f"an event of {len(data)} bytes; {_STRUCT.size} are needed")
@@ -87,6 +87,8 @@ def decode(data: bytes) -> Event:
         raise EventError(f"an event of version {version} and size {size}")
     (lhi, llo, rhi, rlo, lport, rport, known, rule, netns, uid, gid, pid, _) = fields[8:21]
     number, device, generation = fields[21:24]
+    if server >= len(Server) or mode >= len(Mode) or hook >= len(HOOK_NAMES):
+        raise EventError(f"an event of server {server}, mode {mode}, hook {hook}")
     return Event(
         server=Server(server),
         mode=Mode(mode),
@@ -165,7 +167,9 @@ def document(
     return {key: kept for key, value in doc.items() if (kept := _without_unknown(value))}
 
 
-def state_document(action: str, message: str, *, host: str, now: datetime, **facts: Any) -> dict[str, Any]:
+def state_document(
+    action: str, message: str, *, host: str, now: datetime, **facts: Any
+) -> dict[str, Any]:
     """A line about the agent itself: events lost, rules applied, started, stopped."""
     return {
         "@timestamp": now.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),

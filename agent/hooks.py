@@ -49,8 +49,9 @@ class Way:
 WAYS: dict[Server, Way] = {
     Server.LISTEN: Way(
         "cgroup/post_bind",
-        (SOCKOPS, BIND4, BIND6, POST_BIND4, POST_BIND6),
-        "bind() to a chosen port fails with EPERM; a listener on an ephemeral port is shut to every peer",
+        (SOCKOPS, BIND4, BIND6, POST_BIND4, POST_BIND6, SK_LOOKUP),
+        "bind() to a chosen port fails with EPERM; a listener on an ephemeral port is shut to"
+        " every peer",
     ),
     Server.ACCEPT: Way(
         "sk_lookup",

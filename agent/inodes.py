@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
-from .kernel import Inode
-
 _DEVICES: dict[int, int] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Inode:
+    """What a path names: the number and the superblock's device (major << 20 | minor)."""
+
+    number: int
+    device: int
 
 
 def inode_of(path: str) -> Inode | None:

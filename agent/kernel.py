@@ -14,35 +14,27 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ..control import abi
 from ..control.model import Mode, Server
-from ..control.table import Table
+from ..control.table import Limits, Table
 from . import libbpf
+from .inodes import Inode
 from .loader import Capacity, Loaded
+from .netns import netns_cookie, netns_inum
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
 
-_STEP_CLASSES = (96, 320, 900)
+_STEP_CLASSES = (96, 320, Limits().steps)
 """Step limits that programs are compiled for; a longer walk takes longer to verify."""
-
-MOST_STEPS = _STEP_CLASSES[-1]
 
 
 class AbiMismatch(Exception):
     """The compiler laid a struct out otherwise than Python reads it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Inode:
-    """What a path names: the number and the superblock's device (major << 20 | minor)."""
-
-    number: int
-    device: int
 
 
 def capacity_for(table: Table) -> Capacity:
@@ -95,6 +87,8 @@ class Kernel:
         self._cpus = libbpf.possible_cpus()
         self._control = np.zeros(1, abi.dtype("sr_control"))
         self._known: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._control["netns"] = netns_cookie()
+        self._control["netns_inum"] = netns_inum()
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -189,7 +183,9 @@ class Kernel:
         """Every counter of struct sr_totals, summed over the CPUs."""
         return {
             server: {name: int(row[name].sum()) for name in row.dtype.names or ()}
-            for server, row in ((server, self._per_cpu("totals", "sr_totals", server)) for server in Server)
+            for server, row in (
+                (server, self._per_cpu("totals", "sr_totals", server)) for server in Server
+            )
         }
 
     def lost_by_cpu(self) -> dict[int, int]:
@@ -198,13 +194,14 @@ class Kernel:
         lost = np.sum(rows, axis=0)
         return {cpu: int(count) for cpu, count in enumerate(lost) if count}
 
-    def hits(self, rules: int, generation: int) -> list[tuple[int, int]]:
-        """(requests decided, time of the last in CLOCK_MONOTONIC ns) of a generation's rules."""
-        base = generation * self.capacity.rules
-        rows = (self._per_cpu("hits", "sr_hits", base + index) for index in range(rules))
-        return [(int(row["count"].sum()), int(row["last"].max())) for row in rows]
+    def hits(self, rules: int, generation: int) -> tuple[Any, Any]:
+        """Two arrays of u64, by rule index: requests decided, time of the last in monotonic ns."""
+        dtype, base = abi.dtype("sr_hits"), generation * self.capacity.rules
+        raw = libbpf.lookup_array(self.map("hits"), base, rules, dtype.itemsize * self._cpus)
+        rows = np.frombuffer(raw, dtype).reshape(rules, self._cpus)
+        return rows["count"].sum(axis=1), rows["last"].max(axis=1)
 
-    def _per_cpu(self, name: str, struct: str, index: int) -> np.ndarray:
+    def _per_cpu(self, name: str, struct: str, index: int) -> Any:
         dtype = abi.dtype(struct)
         raw = libbpf.lookup(
             self.map(name), index.to_bytes(4, sys.byteorder), dtype.itemsize * self._cpus
@@ -224,13 +221,20 @@ class Kernel:
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
         _, out, _ = libbpf.test_run(self.loaded.programs["probe"], frame.tobytes())
-        return int(np.frombuffer(out, frame.dtype)["rule"][0])
+        return int(np.frombuffer(out, abi.dtype("sr_probe"))["rule"][0])
 
     def time_decision(self, words: Iterable[int], repeat: int) -> int:
         """Mean nanoseconds of one decision over `repeat` runs."""
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
         return libbpf.test_run(self.loaded.programs["probe"], frame.tobytes(), repeat)[2]
+
+    def silence(self) -> None:
+        """Hand over the last events; what is decided from now on is counted as lost."""
+        for cpu in range(self._cpus):
+            libbpf.delete(self.map("events"), cpu.to_bytes(4, sys.byteorder))
+        grace_period()
+        self.loaded.consume()
 
     def close(self) -> None:
         """Let programs and maps go; links and pins keep theirs."""
@@ -240,11 +244,9 @@ class Kernel:
         self.loaded.close()
 
 
-def _known_entries(
-    table: Table, known: Mapping[str, Inode], generation: int
-) -> dict[bytes, bytes]:
+def _known_entries(table: Table, known: Mapping[str, Inode], generation: int) -> dict[bytes, bytes]:
     """Keys and values of the map `known`; paths that are one inode are joined."""
-    found: dict[bytes, np.ndarray] = {}
+    found: dict[bytes, Any] = {}
     for path in (*table.programs, *table.directories):
         inode = known.get(path)
         if inode is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import sys
 from functools import cache
 
 _BATCH = 65536
@@ -79,7 +80,7 @@ def link_detach(link_fd: int) -> None:
 
 
 def lookup(map_fd: int, key: bytes, size: int) -> bytes | None:
-    """The value of a key, `None` when it is not in the map. `size` counts all CPUs of a per-CPU map."""
+    """The value of a key, `None` without one. `size` counts all CPUs of a per-CPU map."""
     value = ctypes.create_string_buffer(size)
     if libbpf().bpf_map_lookup_elem(map_fd, key, value) < 0:
         if ctypes.get_errno() == errno.ENOENT:
@@ -138,10 +139,42 @@ def update_array(map_fd: int, first: int, values: bytes, size: int) -> None:
         chunk = values[start * size : (start + n) * size]
         _check(
             lib.bpf_map_update_batch(
-                map_fd, indexes, ctypes.cast(ctypes.c_char_p(chunk), ctypes.c_void_p), ctypes.byref(done), None
+                map_fd,
+                indexes,
+                ctypes.cast(ctypes.c_char_p(chunk), ctypes.c_void_p),
+                ctypes.byref(done),
+                None,
             ),
             f"write {n} elements",
         )
+
+
+def lookup_array(map_fd: int, first: int, count: int, size: int) -> bytes:
+    """Consecutive elements of an array map, `size` bytes each (counting all CPUs), from `first` on.
+
+    Uses BPF_MAP_LOOKUP_BATCH; kernels without it for the kind of map (per CPU: before
+    Linux 5.13) are asked one by one.
+    """
+    lib = libbpf()
+    lib.bpf_map_lookup_batch.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 6]
+    values = ctypes.create_string_buffer(count * size)
+    indexes = (ctypes.c_uint32 * count)()
+    before, after = ctypes.c_uint32(first - 1), ctypes.c_uint32()
+    number = ctypes.c_uint32(count)
+    done = lib.bpf_map_lookup_batch(
+        map_fd,
+        ctypes.byref(before) if first else None,
+        ctypes.byref(after),
+        indexes,
+        values,
+        ctypes.byref(number),
+        None,
+    )
+    # ENOENT says that the map ended, perhaps just behind the last element
+    if number.value == count and (done == 0 or ctypes.get_errno() == errno.ENOENT):
+        return values.raw
+    keys_asked = (index.to_bytes(4, sys.byteorder) for index in range(first, first + count))
+    return b"".join(lookup(map_fd, key, size) or bytes(size) for key in keys_asked)
 
 
 def test_run(program_fd: int, data: bytes, repeat: int = 1) -> tuple[int, bytes, int]:

@@ -107,4 +107,5 @@ def _target_of(link: int, hook: Hook) -> int | None:
     size = ctypes.c_uint32(ctypes.sizeof(info))
     if libbpf.libbpf().bpf_obj_get_info_by_fd(link, ctypes.byref(info), ctypes.byref(size)) < 0:
         return None
-    return info.target if hook.target == "cgroup" else info.target & 0xFFFFFFFF
+    target = int(info.target)
+    return target if hook.target == "cgroup" else target & 0xFFFFFFFF

@@ -24,9 +24,9 @@ from ..control import abi
 from ..control.addresses import format_address, parse_address
 from . import libbpf
 from .inodes import inode_of
+from .netns import netns_cookie
 
 _LISTEN = 1 << 10  # TCP_LISTEN as a bit of the diagnostics' state mask
-_SO_NETNS_COOKIE = 71  # Linux 5.14, asm-generic/socket.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,6 @@ class Owner:
     gid: int
     comm: str
     program: str | None
-
-
-def netns_cookie() -> int:
-    """The cookie of this process's network namespace (Linux 5.14)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        return int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
-
-
-def netns_inum() -> int:
-    """The inode number of this process's network namespace, as lsns(8) shows it."""
-    return os.stat("/proc/self/ns/net").st_ino
 
 
 def listening() -> dict[Place, set[int]]:
@@ -152,7 +141,7 @@ class Registry:
         """Go on with the descriptor of newly loaded programs; the pinned map is the same."""
         self._fd = map_fd
 
-    def reconcile(self) -> int:
+    def reconcile(self, *, sweep: bool = True) -> int:
         """Enter listeners that are missing, sweep entries that are stale; how many were entered."""
         now = listening()
         entries = {key: value for key, value in self._entries()}
@@ -161,7 +150,8 @@ class Registry:
             for key, value in entries.items()
             if key["netns"] == self._cookie and value["count"]
         }
-        self._sweep(entries, now)
+        if sweep:
+            self._sweep(entries, now)
         missing = {place: inodes for place, inodes in now.items() if place not in known}
         missing = {
             place: inodes
@@ -180,17 +170,15 @@ class Registry:
             else:
                 self._foreign.add((place, frozenset(inodes)))
         self._foreign = {
-            (place, inodes) for place, inodes in self._foreign if frozenset(now.get(place, ())) == inodes
+            (place, inodes)
+            for place, inodes in self._foreign
+            if frozenset(now.get(place, ())) == inodes
         }
         return entered
 
     def shut(self) -> list[tuple[Any, Any]]:
         """Keys and entries whose listeners no peer gets in to."""
-        return [
-            (key, value)
-            for key, value in self._entries()
-            if value["flags"] & abi.C["SR_SHUT"]
-        ]
+        return [(key, value) for key, value in self._entries() if value["flags"] & abi.C["SR_SHUT"]]
 
     def reopen(self, key: Any) -> None:
         """Let peers in again."""
@@ -228,7 +216,9 @@ class Registry:
         who["uid"], who["gid"], who["pid"] = owner.uid, owner.gid, owner.pid
         who["comm"][:15] = list(owner.comm.encode()[:15].ljust(15, b"\0"))
         self._describe_program(owner, who)
-        libbpf.update(self._fd, key.tobytes(), value.tobytes())
+        raw = libbpf.lookup(self._fd, key.tobytes(), abi.sizeof("sr_listener"))
+        if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
+            libbpf.update(self._fd, key.tobytes(), value.tobytes())  # else it came meanwhile
 
     def _describe_program(self, owner: Owner, who: Any) -> None:
         inode = inode_of(f"/proc/{owner.pid}/exe")

@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .bytecode import Cache, digest
 from .hooks import HOOKS, PROBE, Hook
 
 BPF_DIR = Path(__file__).parent.parent / "bpf"
@@ -67,6 +69,8 @@ class Loaded:
     sizes: dict[str, tuple[int, int]]
     """Key and value size of each map as clang laid them out."""
     bpf: Any = field(repr=False)
+    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _closed: bool = False
 
     def open_events(
         self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
@@ -84,15 +88,19 @@ class Loaded:
         )
 
     def consume(self) -> None:
-        """Hand over all events that wait in the buffers."""
-        self.bpf.perf_buffer_consume()
+        """Hand over all events that wait in the buffers. From any thread."""
+        with self._reading:
+            if not self._closed:
+                self.bpf.perf_buffer_consume()
 
     def close(self) -> None:
-        self.bpf.cleanup()
+        with self._reading:
+            self._closed = True
+            self.bpf.cleanup()
 
 
-def source_text() -> str:
-    """All BPF sources as one text, each file once, in the order of their includes."""
+def source_text(sources: tuple[str, ...] = SOURCES) -> str:
+    """The BPF sources as one text, each file once, in the order of their includes."""
     seen: set[str] = set()
 
     def expand(name: str) -> str:
@@ -100,11 +108,9 @@ def source_text() -> str:
             return ""
         seen.add(name)
         text = (BPF_DIR / name).read_text()
-        return re.sub(
-            r'^#include "(.+)"$', lambda m: expand(m.group(1)), text, flags=re.MULTILINE
-        )
+        return re.sub(r'^#include "(.+)"$', lambda m: expand(m.group(1)), text, flags=re.MULTILINE)
 
-    return "".join(expand(name) for name in SOURCES)
+    return "".join(expand(name) for name in sources)
 
 
 @contextmanager
@@ -130,83 +136,124 @@ def load(
     capacity: Capacity,
     macros: Mapping[str, int | str],
     hooks: tuple[Hook, ...] = (*HOOKS, PROBE),
+    cache: Cache | None = None,
 ) -> Loaded:
-    """Compile the text and load the programs of `hooks`.
+    """Compile the text, or take what is kept of it, and load the programs of `hooks`.
 
     Args:
-        macros: what else the text needs: SR_OFF_*, SR_NETNS_*, SR_LISTENERS_PIN.
+        macros: what else the text needs: SR_OFF_*, and where SR_*_PIN are.
+        cache: where compiled programs are kept.
 
     Raises:
         LoadError: bcc cannot be imported or clang refuses the text.
     """
     os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR / "stubs")
     try:
-        from bcc import BPF
-        from bcc.libbcc import lib
+        import bcc
     except ImportError as error:
         raise LoadError(
             f"bcc cannot be imported ({error}); install python3-bpfcc and use a virtual"
             " environment of /usr/bin/python3 with system site packages"
         ) from error
 
-    flags = [f"-D{name}={value}" for name, value in {**capacity.macros(), **macros}.items()]
+    macros = {**capacity.macros(), **macros}
+    text = source_text()
+    fixed = [f"{name}={value}" for name, value in macros.items() if not name.endswith("_PIN")]
+    key = digest(text, sorted(fixed), str(bcc.__version__))
     with _captured_stderr() as printed:
-        try:
-            bpf = BPF(text=source_text(), cflags=[*flags, "-Wno-unused-value"])
-        except Exception as error:
-            raise LoadError(f"the BPF programs do not compile: {error}\n{printed()}") from error
-
-        def load_one(hook: Hook) -> int | str:
-            name = hook.function.encode()
-            log = ctypes.create_string_buffer(_LOG_SIZE)
-            fd: int = lib.bcc_func_load(
-                bpf.module,
-                hook.program_type,
-                name,
-                lib.bpf_function_start(bpf.module, name),
-                lib.bpf_function_size(bpf.module, name),
-                lib.bpf_module_license(bpf.module),
-                lib.bpf_module_kern_version(bpf.module),
-                0,
-                log,
-                len(log),
-                None,
-                hook.attach_type,
-            )
-            if fd >= 0:
-                return fd
-            code = ctypes.get_errno() or -fd
-            tail = log.value.decode(errors="replace").strip().splitlines()[-_LOG_TAIL:]
-            return "\n".join([os.strerror(code) if code < 4096 else "refused", *tail])
-
+        module, programs = _kept(key, macros, cache)
+        if programs is None:
+            module = _compile(text, macros, printed)
+            functions = [hook.function for hook in (*HOOKS, PROBE)]
+            programs = {name: _bytecode(module, name) for name in functions}
+            if cache:
+                cache.put(key, _descriptors(module), programs)
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            results = list(pool.map(load_one, hooks))
+            results = list(
+                pool.map(lambda hook: _load_one(module, hook, programs[hook.function]), hooks)
+            )
 
-    loaded = Loaded({}, {}, {}, {}, bpf)
+    loaded = Loaded({}, {}, _descriptors(module), {}, module)
     for hook, result in zip(hooks, results, strict=True):
         if isinstance(result, int):
             loaded.programs[hook.name] = result
         else:
             loaded.refused[hook.name] = result
-    for name, table in _tables(bpf):
-        loaded.maps[name] = table.map_fd
-        # the binding declares no argument types for these two
-        module, label = ctypes.c_void_p(bpf.module), ctypes.c_char_p(name.encode())
-        loaded.sizes[name] = (
-            lib.bpf_table_key_size(module, label),
-            lib.bpf_table_leaf_size(module, label),
-        )
+    loaded.sizes.update((name, _sizes(module, name)) for name in MAPS)
     return loaded
 
 
 MAPS = (
-    "control headers entries slots bounds known totals hits listeners binds paths".split()
+    *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits"),
+    *("listeners", "no_listener", "binds", "paths", "no_path", "events"),
 )
 
 
-def _tables(bpf: Any) -> Iterator[tuple[str, Any]]:
-    for name in MAPS:
-        yield name, bpf[name.encode()]
+def _kept(
+    key: str, macros: Mapping[str, int | str], cache: Cache | None
+) -> tuple[Any, dict[str, bytes] | None]:
+    """A module of the maps alone and the kept programs, or nothing."""
+    if cache is None or not (cache.directory / key).exists():
+        return None, None
+    module = _compile(source_text(("maps.h",)), macros, lambda: "")
+    return module, cache.get(key, _descriptors(module))
+
+
+def _compile(text: str, macros: Mapping[str, int | str], printed: Callable[[], str]) -> Any:
+    from bcc import BPF
+
+    flags = [f"-D{name}={value}" for name, value in macros.items()]
+    try:
+        return BPF(text=text, cflags=[*flags, "-Wno-unused-value"])
+    except Exception as error:
+        raise LoadError(f"the BPF programs do not compile: {error}\n{printed()}") from error
+
+
+def _bytecode(module: Any, function: str) -> bytes:
+    """The instructions that clang made of a function."""
+    from bcc.libbcc import lib
+
+    name = function.encode()
+    start = lib.bpf_function_start(module.module, name)
+    return ctypes.string_at(start, lib.bpf_function_size(module.module, name))
+
+
+def _load_one(module: Any, hook: Hook, code: bytes) -> int | str:
+    """Load one program: its descriptor, or why the kernel refused it."""
+    from bcc.libbcc import lib
+
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    fd: int = lib.bcc_func_load(
+        module.module,
+        hook.program_type,
+        hook.function.encode(),
+        ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p),
+        len(code),
+        lib.bpf_module_license(module.module),
+        lib.bpf_module_kern_version(module.module),
+        0,
+        log,
+        len(log),
+        None,
+        hook.attach_type,
+    )
+    if fd >= 0:
+        return fd
+    code_of_error = ctypes.get_errno() or -fd
+    tail = log.value.decode(errors="replace").strip().splitlines()[-_LOG_TAIL:]
+    return "\n".join([os.strerror(code_of_error), *tail])
+
+
+def _descriptors(module: Any) -> dict[str, int]:
+    return {name: module[name.encode()].map_fd for name in MAPS}
+
+
+def _sizes(module: Any, name: str) -> tuple[int, int]:
+    """Key and value size; the binding declares no argument types for these two."""
+    from bcc.libbcc import lib
+
+    handle, label = ctypes.c_void_p(module.module), ctypes.c_char_p(name.encode())
+    return lib.bpf_table_key_size(handle, label), lib.bpf_table_leaf_size(handle, label)
 
 
 def bcc_version() -> str:

@@ -12,12 +12,8 @@ from ..control.model import Product, RuleSet
 from ..control.names import Names
 from ..control.problems import Problem
 from ..control.rules_file import parse_rules
-from ..control.table import Limits, Table
-from .kernel import MOST_STEPS
+from ..control.table import Table
 from .state import Revision, now
-
-LIMITS = Limits(steps=MOST_STEPS)
-"""What the largest programs that every supported kernel accepts can walk."""
 
 
 class Recorder:
@@ -82,8 +78,7 @@ def read_policy(
     """
     recorder = Recorder(names, lists)
     parsed = parse_rules(text, file=file, names=recorder, product=product)
-    table = compile_table(
-        parsed.ruleset, parsed.ruleset.active(), revision=number, limits=LIMITS, moment=moment
-    )
+    active = parsed.ruleset.active()
+    table = compile_table(parsed.ruleset, active, revision=number, moment=moment)
     revision = Revision(number, now(), user, file, text, recorder.lists)
     return Policy(revision, parsed.ruleset, table, parsed.warnings)

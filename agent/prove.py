@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,7 +43,11 @@ def prove(kernel: Kernel, servers: Collection[Server], cgroup: Path) -> dict[Ser
     proofs = {}
     for server in servers:
         seen = after[server]["proofs"] > before[server]["proofs"]
-        why = "" if seen else trouble or f"a {server.word} of the agent's own did not reach its program"
+        why = (
+            ""
+            if seen
+            else trouble or f"a {server.word} of the agent's own did not reach its program"
+        )
         proofs[server] = Proof(seen, now, why)
     return proofs
 
@@ -56,9 +61,10 @@ def _provoke(kernel: Kernel, cgroup: Path) -> str:
         stderr=subprocess.DEVNULL,
         text=True,
     ) as child:
+        patience = threading.Timer(_PATIENCE, child.kill)  # it may hang in a frozen cgroup
         try:
+            patience.start()
             kernel.arm_probe(child.pid, 0)
-            out, _ = "", ""
             assert child.stdin and child.stdout
             child.stdin.write("listen\n")
             child.stdin.flush()
@@ -73,5 +79,6 @@ def _provoke(kernel: Kernel, cgroup: Path) -> str:
         except OSError as error:
             return f"the process that proves the hooks failed: {error}"
         finally:
+            patience.cancel()
             kernel.arm_probe(0, 0)
             child.kill()

@@ -24,6 +24,10 @@ CREATE TABLE IF NOT EXISTS hits (
     hits INTEGER NOT NULL,
     last TEXT                   -- ISO 8601, UTC
 );
+CREATE TABLE IF NOT EXISTS facts (
+    name TEXT PRIMARY KEY,
+    number INTEGER NOT NULL
+);
 """
 
 
@@ -55,7 +59,10 @@ class State:
             "SELECT revision, applied, user, file, text, lists FROM revisions"
             " ORDER BY revision DESC LIMIT 1"
         ).fetchone()
-        return Revision(*row[:5], json.loads(row[5])) if row else None
+        if row is None:
+            return None
+        number, applied, user, file, text, lists = row
+        return Revision(number, applied, user, file, text, json.loads(lists))
 
     def add(self, revision: Revision) -> None:
         """Record what is about to be in force."""
@@ -84,8 +91,19 @@ class State:
         """Add to the counts; a later `last` replaces an earlier one."""
         self._db.executemany(
             "INSERT INTO hits (rule, hits, last) VALUES (?, ?, ?) ON CONFLICT (rule) DO UPDATE"
-            " SET hits = hits + excluded.hits, last = max(coalesce(last, ''), coalesce(excluded.last, ''))",
+            " SET hits = hits + excluded.hits,"
+            " last = max(coalesce(last, ''), coalesce(excluded.last, ''))",
             [(rule, hits, last) for rule, (hits, last) in more.items()],
+        )
+
+    def fact(self, name: str) -> int:
+        """A number that one agent leaves to the next; 0 when none did."""
+        row = self._db.execute("SELECT number FROM facts WHERE name = ?", (name,)).fetchone()
+        return int(row[0]) if row else 0
+
+    def set_fact(self, name: str, number: int) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO facts (name, number) VALUES (?, ?)", (name, number)
         )
 
     def close(self) -> None:

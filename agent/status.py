@@ -10,7 +10,7 @@ from .. import __version__
 from ..control.model import Mode, Server
 from .enforcer import ServerState
 from .hooks import WAYS
-from .listeners import netns_inum
+from .netns import netns_inum
 
 if TYPE_CHECKING:
     from .daemon import Agent
@@ -53,7 +53,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "applied": policy.revision.applied,
             "by": policy.revision.user,
             "file": policy.revision.file,
-            "differs": agent._rules_text() != policy.revision.text,
+            "differs": agent.rules_differ(),
             "error": agent.rules_error,
             "next_change": agent.timekeeper.next_change(),
         },
@@ -97,9 +97,7 @@ def _server(
     }
 
 
-def sentence(
-    servers: dict[Server, ServerState], revision: int, rules_error: str | None
-) -> str:
+def sentence(servers: dict[Server, ServerState], revision: int, rules_error: str | None) -> str:
     """One sentence: what is enforced, what only simulated, what is missing."""
     by_mode: dict[str, list[str]] = {}
     for server in Server:

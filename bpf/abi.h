@@ -184,6 +184,9 @@ struct sr_control {
 	u32 probe_tgid; /* the process that proves the hooks, 0 when none does */
 	u32 probe_port; /* the port its listener uses, 0 when none */
 	u64 zero; /* always 0; the verifier must not know (see decide.h) */
+	u64 netns; /* cookie of the network namespace that sk_lookup is attached to */
+	u32 netns_inum; /* its inode number, as lsns(8) shows it */
+	u32 pad;
 };
 
 /* Per CPU and server. */

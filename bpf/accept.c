@@ -21,8 +21,10 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 	u64 w[SR_WORDS] = {};
 	struct sr_listener_key key = {};
 	struct sr_listener *listener;
+	u32 zero = 0;
+	struct sr_control *c = control.lookup(&zero);
 
-	if (ctx->protocol != 6 /* TCP */)
+	if (ctx->protocol != 6 /* TCP */ || !c)
 		return SK_PASS;
 	w[SR_W_BITS] = SR_BIT_LOCAL_KNOWN | SR_BIT_REMOTE_KNOWN;
 	w[SR_W_PORTS] = (u64)(ctx->local_port & 0xffff) << 16 | bpf_ntohs(ctx->remote_port);
@@ -37,7 +39,7 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 	}
 
 	/* the kernel prefers the exact address, then its family's wildcard, then :: */
-	key.netns = SR_NETNS_COOKIE;
+	key.netns = c->netns;
 	key.port = ctx->local_port;
 	key.hi = w[SR_W_LOCAL_HI];
 	key.lo = w[SR_W_LOCAL_LO];

@@ -52,7 +52,7 @@ static __always_inline u32 sr_current_netns(void)
 
 static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 server, u32 rule,
 				    u32 mode, u32 hook, const u64 *w, const struct sr_owner *owner,
-				    struct sr_totals *total)
+				    u32 netns, struct sr_totals *total)
 {
 	struct sr_event event = {};
 
@@ -76,7 +76,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	event.gid = w[SR_W_IDS];
 	if (owner) {
 		event.pid = owner->pid;
-		event.netns = SR_NETNS_INUM;
+		event.netns = netns;
 		event.program.number = owner->program.number;
 		event.program.device = owner->program.device;
 		event.program.generation = owner->program.generation;
@@ -149,7 +149,7 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 			SR_ADD(total->simulated);
 	}
 	if (rule & (SR_REJECT | SR_AUDIT | SR_MESSAGE | SR_CAPTURE))
-		sr_emit(ctx, h, server, rule, mode, hook, w, owner, total);
+		sr_emit(ctx, h, server, rule, mode, hook, w, owner, c->netns_inum, total);
 	return (rule & SR_REJECT) && mode == SR_ENFORCE ? SR_DENY : SR_ALLOW;
 }
 

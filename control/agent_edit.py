@@ -22,7 +22,7 @@ def set_mode(text: str, server: Server, mode: Mode) -> str:
     try:
         blocks = cut(text)
         data = tomlkit.parse(text)
-    except (ValueError, TOMLKitError) as error:
+    except (ValueError, RecursionError, TOMLKitError) as error:
         raise EditError(f"the file cannot be edited as it is: {error}") from None
     for at, block in enumerate(blocks):
         if block.kind == "table" and block.name == "servers":

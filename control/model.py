@@ -66,7 +66,7 @@ FIELDS_OF: dict[Server, frozenset[Field]] = {
 
 
 class Switch(enum.StrEnum):
-    """A switch that may be inherited: rule -> its server's default rule -> product configuration."""
+    """A switch that may be inherited: rule, then its server's default rule, then the product."""
 
     YES = "yes"
     NO = "no"

@@ -124,7 +124,7 @@ def _with_active(text: str, name: str, value: str) -> str:
 def _cut(text: str) -> list[Block]:
     try:
         return cut(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise EditError(f"the file cannot be edited as it is: {error}") from None
 
 

@@ -40,7 +40,9 @@ class Block:
 def cut(text: str) -> list[Block]:
     """The blocks of a file. Raises ValueError when it is not TOML, or in an unusual form of it."""
     tables = tomllib.loads(text).get("rule", [])
-    names = [_name(table) for table in tables] if isinstance(tables, list) else []
+    if not isinstance(tables, list):
+        raise ValueError("`rule` is not a list of [[rule]] tables")
+    names = [_name(table) for table in tables]
     lines = text.encode("utf-8").splitlines(keepends=True)
     root = parsed(text)
     comments = _comment_lines(root)

@@ -46,13 +46,26 @@ class CommandLine(click.Group):
         assert isinstance(command, click.Command)
         return command
 
-    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command line and exit: 0 done, 1 the answer is no, 2 the input was wrong."""
         words = list(sys.argv[1:] if args is None else args)
-        if not extra.pop("standalone_mode", True):
-            return super().main(words, *rest, standalone_mode=False, **extra)
+
+        def run() -> Any:
+            return super(CommandLine, self).main(
+                words, prog_name, complete_var, standalone_mode=False, **extra
+            )
+
+        if not standalone_mode:
+            return run()
         try:
-            code = super().main(words, *rest, standalone_mode=False, **extra)
+            code = run()
         except click.Abort:
             click.echo("interrupted", err=True)
             sys.exit(130)  # as the shell words an end by SIGINT

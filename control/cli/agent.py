@@ -17,7 +17,9 @@ PROGRAM = [sys.executable, "-P", "-m", "sockrules.agent"]
 @click.group(context_settings=SETTINGS)
 @root_option
 def agent() -> None:
-    """The agent: loads the rules into the kernel and keeps the audit log.
+    """Run the agent.
+
+    It loads the rules into the kernel and keeps the audit log.
 
     \b
     Example:

@@ -24,19 +24,19 @@ WRONG_INPUT = 2
 class Failed(click.ClickException):
     """A command that cannot go on. `kind`: input, state, unreachable, file, internal or usage."""
 
+    exit_code = NO
+
     def __init__(
         self,
         message: str,
         hint: str = "",
         *,
         kind: str = "state",
-        exit_code: int = NO,
         problems: tuple[Problem, ...] = (),
     ) -> None:
         super().__init__(message)
         self.hint = hint
         self.kind = kind
-        self.exit_code = exit_code
         self.problems = problems
 
     def show(self, file: Any = None) -> None:
@@ -51,9 +51,13 @@ class Failed(click.ClickException):
             click.echo(f"  {render.safe(self.hint)}", err=True)
 
 
-def wrong_input(message: str, hint: str = "") -> Failed:
-    """The failure of input that was wrong."""
-    return Failed(message, hint, kind="input", exit_code=WRONG_INPUT)
+class WrongInput(Failed):
+    """A command that cannot go on because of what it was given."""
+
+    exit_code = WRONG_INPUT
+
+    def __init__(self, message: str, hint: str = "", *, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(message, hint, kind="input", problems=problems)
 
 
 def failure_of(exception: Exception) -> click.ClickException | None:
@@ -65,16 +69,13 @@ def failure_of(exception: Exception) -> click.ClickException | None:
     if isinstance(exception, click.ClickException):
         return exception
     if isinstance(exception, InputError):
-        return Failed(
-            str(exception), kind="input", exit_code=WRONG_INPUT, problems=exception.problems
-        )
+        return WrongInput(str(exception), problems=exception.problems)
     if isinstance(exception, AgentUnreachable):
         return Failed(exception.message, exception.hint, kind="unreachable")
     if isinstance(exception, AgentRefused):
-        code = WRONG_INPUT if exception.kind == "input" else NO
-        return Failed(
-            exception.message, kind=exception.kind, exit_code=code, problems=exception.problems
-        )
+        if exception.kind == "input":
+            return WrongInput(exception.message, problems=exception.problems)
+        return Failed(exception.message, kind=exception.kind, problems=exception.problems)
     if isinstance(exception, FileBusy):
         return Failed(str(exception), kind="file")
     if isinstance(exception, OSError):
@@ -124,5 +125,5 @@ def _of_edit(exception: Exception) -> Failed | None:
 
     module = sys.modules.get(f"{__package__.rpartition('.')[0]}.rules_edit")  # tomlkit is slow
     if module is not None and isinstance(exception, module.EditError):
-        return wrong_input(str(exception))
+        return WrongInput(str(exception))
     return None

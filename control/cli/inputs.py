@@ -11,7 +11,7 @@ from ..files import read_text
 from ..names import SystemNames
 from ..paths import Paths
 from ..problems import InputError, Problem
-from .failures import wrong_input
+from .failures import WrongInput
 
 if TYPE_CHECKING:
     from ..model import Product
@@ -36,9 +36,9 @@ def rules_text(paths: Paths, file: str | None) -> tuple[str, str]:
         return read_text(path), str(path)
     except FileNotFoundError:
         hint = "`sockrules rule add` makes it" if file is None else ""
-        raise wrong_input(f"{path}: there is no such rule file", hint) from None
+        raise WrongInput(f"{path}: there is no such rule file", hint) from None
     except IsADirectoryError:
-        raise wrong_input(f"{path} is a folder, not a rule file") from None
+        raise WrongInput(f"{path} is a folder, not a rule file") from None
 
 
 def product(paths: Paths) -> Product:
@@ -78,3 +78,10 @@ def _may_exist(path: str) -> bool:
     except OSError:
         return True
     return True
+
+
+def conditions_of(text: str) -> dict[str, str]:
+    """The conditions of a rule file without errors, as written, by the rules' names."""
+    import tomllib
+
+    return {rule["name"]: rule["when"] for rule in tomllib.loads(text).get("rule", [])}

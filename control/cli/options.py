@@ -52,9 +52,7 @@ def servers_of(words: tuple[str, ...]) -> list[Server]:
     return [server for server in Server if "all" in words or server.word in words]
 
 
-def names_in_file(
-    context: click.Context, _: click.Parameter, incomplete: str
-) -> list[str]:
+def names_in_file(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
     """Shell completion of a rule's name. Silent when there is nothing to offer."""
     import tomllib
 

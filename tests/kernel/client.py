@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What real programs do with sockets, one action a run: prints `ok` or the error's name.
 
-    client.py connect KIND ADDRESS PORT [SOURCE [SOURCE_PORT]]
-    client.py listen KIND ADDRESS PORT      (holds until stdin closes; prints the port)
+client.py connect KIND ADDRESS PORT [SOURCE [SOURCE_PORT]]
+client.py listen KIND ADDRESS PORT      (holds until stdin closes; prints the port)
 """
 
 import errno
@@ -83,7 +83,12 @@ def main():
     try:
         {"connect": connect, "listen": listen}[action](*arguments)
     except OSError as error:
-        print(errno.errorcode.get(error.errno, "timeout" if "timed out" in str(error) else str(error)), flush=True)
+        print(
+            errno.errorcode.get(
+                error.errno, "timeout" if "timed out" in str(error) else str(error)
+            ),
+            flush=True,
+        )
         return
     if action == "connect":
         print("ok", flush=True)

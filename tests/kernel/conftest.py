@@ -12,8 +12,9 @@ from .sandbox import Sandbox, sweep
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_leftovers() -> Iterator[None]:
+def _no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sweep()
+    Sandbox.programs = tmp_path_factory.mktemp("programs")
     yield
     sweep()
 

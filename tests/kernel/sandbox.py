@@ -26,12 +26,32 @@ from sockrules.control.paths import PINS, Paths
 
 PREFIX = "srtest"
 CLIENT = Path(__file__).with_name("client.py")
+HAMMER = Path(__file__).with_name("hammer.py")
 PYTHON = "/usr/bin/python3"
 _numbers = itertools.count()
 
 
+Outcomes = dict[str, dict[str, int]]
+"""Target of hammer.py -> `ok` or the error's name -> how often."""
+
+
+class Hammer:
+    """A running hammer.py."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def stop(self) -> Outcomes:
+        """End it; what it met."""
+        out, _ = self._process.communicate(timeout=30)
+        return dict(json.loads(out))
+
+
 class Sandbox:
     """Agents and clients run inside; nothing outside is governed."""
+
+    programs: Path | None = None
+    """Where compiled programs are kept for all sandboxes of a run."""
 
     def __init__(self, directory: Path) -> None:
         self.name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
@@ -44,6 +64,9 @@ class Sandbox:
         mount_bpffs()
         self.paths.rules.parent.mkdir(parents=True)
         self.paths.lists.mkdir()
+        if self.programs:
+            self.paths.state_dir.mkdir(parents=True)
+            (self.paths.state_dir / "programs").symlink_to(self.programs)
         self.cgroup.mkdir()
         subprocess.run(["ip", "netns", "add", self.name], check=True)
         self.inside(["ip", "link", "set", "lo", "up"])
@@ -65,12 +88,13 @@ class Sandbox:
             f"[events]\n{events}\n"
         )
 
-    def start(self, rules: str = "", *, wait: bool = True) -> None:
+    def start(self, rules: str = "", *options: str, wait: bool = True) -> None:
         """Start an agent and wait until it answers."""
         if rules:
             self.paths.rules.write_text(rules)
+        command = [sys.executable, "-m", "sockrules.agent", "run"]
         self.agent = subprocess.Popen(
-            self._enter([sys.executable, "-m", "sockrules.agent", "run", "--root", str(self.paths.root)]),
+            self._enter([*command, "--root", str(self.paths.root), *options]),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -81,7 +105,9 @@ class Sandbox:
     def answers(self) -> bool:
         assert self.agent
         if self.agent.poll() is not None:
-            raise AssertionError(f"the agent ended: {self.agent.stderr and self.agent.stderr.read()}")
+            raise AssertionError(
+                f"the agent ended: {self.agent.stderr and self.agent.stderr.read()}"
+            )
         if not self.paths.socket.exists():
             return False
         with contextlib.suppress(Exception):
@@ -101,7 +127,9 @@ class Sandbox:
         return self.call("apply", text=rules, file="test.toml")
 
     def activate(self, mode: str, *servers: str) -> None:
-        answer = self.call("activate", servers=list(servers or ("listen", "accept", "connect")), mode=mode)
+        answer = self.call(
+            "activate", servers=list(servers or ("listen", "accept", "connect")), mode=mode
+        )
         if mode != "off":
             for server, state in answer["servers"].items():
                 if server in servers or not servers:
@@ -155,10 +183,21 @@ class Sandbox:
         join = f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"'
         return self._enter(["sh", "-c", join, "sh", *command])
 
-    def inside(self, command: Sequence[str], user: int | None = None) -> subprocess.CompletedProcess[str]:
+    def inside(
+        self, command: Sequence[str], user: int | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program in the namespace and the cgroup, as another user if asked."""
         return subprocess.run(
             self._governed(command, user), capture_output=True, text=True, timeout=30, check=False
+        )
+
+    def popen(self, command: Sequence[str], user: int | None = None) -> subprocess.Popen[str]:
+        """A program that has begun; its output is the caller's to read."""
+        return subprocess.Popen(
+            self._governed(command, user),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     def client(self, *arguments: str | int, user: int | None = None, program: str = PYTHON) -> str:
@@ -173,7 +212,9 @@ class Sandbox:
     ) -> Iterator[str]:
         """A process that listens meanwhile; what came of it: a port, or the name of the error."""
         with subprocess.Popen(
-            self._governed([program, "-I", "-S", str(CLIENT), "listen", kind, address, str(port)], user),
+            self._governed(
+                [program, "-I", "-S", str(CLIENT), "listen", kind, address, str(port)], user
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -187,10 +228,38 @@ class Sandbox:
                 process.kill()
 
     @contextlib.contextmanager
-    def background(self, command: Sequence[str], user: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    def hammer(self, *targets: str, user: int | None = None) -> Iterator[Hammer]:
+        """hammer.py, meanwhile."""
+        with subprocess.Popen(
+            self._governed([PYTHON, "-I", "-S", str(HAMMER), *targets], user),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout
+            try:
+                assert process.stdout.readline().strip() == "ready"
+                yield Hammer(process)
+            finally:
+                process.kill()
+
+    def hammered(self, rounds: int, *targets: str, user: int | None = None) -> Outcomes:
+        """So many rounds of hammer.py: how often each target met what."""
+        command = [PYTHON, "-I", "-S", str(HAMMER), "--rounds", str(rounds), *targets]
+        done = self.inside(command, user)
+        assert done.stdout, done.stderr
+        return dict(json.loads(done.stdout))
+
+    @contextlib.contextmanager
+    def background(
+        self, command: Sequence[str], user: int | None = None
+    ) -> Iterator[subprocess.Popen[str]]:
         """A program that runs meanwhile."""
         with subprocess.Popen(
-            self._governed(command, user), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+            self._governed(command, user),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            text=True,
         ) as process:
             try:
                 yield process
@@ -200,7 +269,9 @@ class Sandbox:
     def wait_until(self, happens: Callable[[], bool], seconds: float, what: str = "") -> None:
         deadline = time.monotonic() + seconds
         while not happens():
-            assert time.monotonic() < deadline, f"not within {seconds} s: {what or happens.__name__}"
+            assert time.monotonic() < deadline, (
+                f"not within {seconds} s: {what or happens.__name__}"
+            )
             time.sleep(0.03)
 
 

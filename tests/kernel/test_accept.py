@@ -80,7 +80,11 @@ def test_every_kind_of_listener_is_guarded(
 ) -> None:
     with sandbox.listener(kind, bound, 6004) as outcome:
         assert outcome == "6004"
-        assert sandbox.client("connect", client, address, 6004) in ("ECONNREFUSED", "EPIPE", "ECONNRESET")
+        assert sandbox.client("connect", client, address, 6004) in (
+            "ECONNREFUSED",
+            "EPIPE",
+            "ECONNRESET",
+        )
     with sandbox.listener(kind, bound, 6000):
         assert sandbox.client("connect", client, address, 6000) == "ok"
 
@@ -96,8 +100,10 @@ def test_rules_see_the_listeners_program(sandbox: Sandbox) -> None:
     with sandbox.background(["nc", "-lk", "127.0.0.1", "6003"]):
         sandbox.mark()
         sandbox.wait_until(
-            lambda: sandbox.client("connect", "plain", "127.0.0.1", 6003) == "ECONNREFUSED"
-            and bool(sandbox.audit(0, server="accept", authority="no")),
+            lambda: (
+                sandbox.client("connect", "plain", "127.0.0.1", 6003) == "ECONNREFUSED"
+                and bool(sandbox.audit(0, server="accept", authority="no"))
+            ),
             10,
         )
     with sandbox.listener("plain", "127.0.0.1", 6003):
@@ -141,7 +147,15 @@ def test_simulate_rejects_nothing(sandbox: Sandbox) -> None:
 def test_real_clients(sandbox: Sandbox) -> None:
     serve = ["/usr/bin/python3", "-m", "http.server", "--bind", "127.0.0.1"]
     with sandbox.background([*serve, "6004"]), sandbox.background([*serve, "6000"]):
-        sandbox.wait_until(lambda: sandbox.client("connect", "plain", "127.0.0.1", 6000) == "ok", 10)
-        assert sandbox.inside(["curl", "-sS", "-o", "/dev/null", "http://127.0.0.1:6000/"]).returncode == 0
-        assert sandbox.inside(["curl", "-sS", "-o", "/dev/null", "http://127.0.0.1:6004/"]).returncode == 7
+        sandbox.wait_until(
+            lambda: sandbox.client("connect", "plain", "127.0.0.1", 6000) == "ok", 10
+        )
+        assert (
+            sandbox.inside(["curl", "-sS", "-o", "/dev/null", "http://127.0.0.1:6000/"]).returncode
+            == 0
+        )
+        assert (
+            sandbox.inside(["curl", "-sS", "-o", "/dev/null", "http://127.0.0.1:6004/"]).returncode
+            == 7
+        )
         assert sandbox.inside(["nc", "-z", "127.0.0.1", "6004"]).returncode == 1

@@ -103,7 +103,9 @@ def test_the_local_side_counts_only_when_bound(sandbox: Sandbox) -> None:
         assert sandbox.client("connect", "plain", "127.0.0.1", 4005, "127.0.0.8") == "ok"
 
 
-def test_connecting_to_0_0_0_0_from_a_bound_socket_is_judged_by_where_it_goes(sandbox: Sandbox) -> None:
+def test_connecting_to_0_0_0_0_from_a_bound_socket_is_judged_by_where_it_goes(
+    sandbox: Sandbox,
+) -> None:
     """The kernel takes the bound address for the peer's (net/ipv4/route.c)."""
     sandbox.apply(RULES.replace("127.0.0.0/8, ::1", "127.0.0.9"))
     with sandbox.listener("plain", "0.0.0.0", 4001):
@@ -129,9 +131,13 @@ authority = "no"
 when = "program in {/usr/sbin/, /nonexistent/}"
 """
     )
-    with sandbox.background(["/usr/bin/python3", "-m", "http.server", "4010", "--bind", "127.0.0.1"]):
+    with sandbox.background(
+        ["/usr/bin/python3", "-m", "http.server", "4010", "--bind", "127.0.0.1"]
+    ):
         url = "http://127.0.0.1:4010/"
-        sandbox.wait_until(lambda: sandbox.client("connect", "plain", "127.0.0.1", 4010) == "ok", 10)
+        sandbox.wait_until(
+            lambda: sandbox.client("connect", "plain", "127.0.0.1", 4010) == "ok", 10
+        )
         curl = sandbox.inside(["curl", "-sS", "-o", "/dev/null", url])
         assert curl.returncode == 7, curl.stderr
         renamed = sandbox.inside(["bash", "-c", f"exec -a wget curl -sS -o /dev/null {url}"])

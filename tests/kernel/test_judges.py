@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import rulegen
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import rulegen
 from sockrules.agent.btf import offset_macros
 from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.hooks import PROBE
-from sockrules.agent.kernel import MOST_STEPS, Kernel
+from sockrules.agent.kernel import Kernel
 from sockrules.agent.loader import Capacity, load
 from sockrules.control import evaluate, walk
 from sockrules.control.compile import compile_table
@@ -24,7 +24,7 @@ from sockrules.control.table import Limits, Table
 
 pytestmark = pytest.mark.kernel
 
-LIMITS = Limits(steps=MOST_STEPS)
+LIMITS = Limits()
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,11 @@ def kernel() -> Iterator[Kernel]:
     mount_bpffs()
     pins = PINS / "srtest-judges"
     pins.mkdir(parents=True, exist_ok=True)
-    capacity = Capacity(steps=MOST_STEPS, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14)
+    capacity = Capacity(
+        steps=LIMITS.steps, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14
+    )
     macros = {
         **offset_macros(),
-        "SR_NETNS_COOKIE": 1,
-        "SR_NETNS_INUM": 1,
         "SR_LISTENERS_PIN": f'"{pins}/listeners"',
         "SR_TOTALS_PIN": f'"{pins}/totals"',
     }
@@ -61,7 +61,9 @@ def judge(kernel: Kernel, ruleset: RuleSet, requests: list[Request]) -> Table:
         words = walk.request_words(table, request)
         word = kernel.decide(words)
         assert word == walk.walk(table, words), request
-        assert walk.verdict(table, word) == evaluate.decide(ruleset, ruleset.rules, request), request
+        assert walk.verdict(table, word) == evaluate.decide(ruleset, ruleset.rules, request), (
+            request
+        )
     return table
 
 
@@ -94,7 +96,9 @@ def test_long_lists_are_searched(kernel: Kernel) -> None:
     assert table.bounds
 
 
-def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(
+    kernel: Kernel, tmp_path: Path
+) -> None:
     """The compiler forbids it; the kernel does not rely on that."""
     source = rulegen.Source(3)
     ruleset = source.ruleset(400, access=True)
@@ -102,7 +106,7 @@ def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(kernel: Kernel
     pins = PINS / "srtest-judges"
     capacity = Capacity(steps=2, entries=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10)
     macros = {
-        **offset_macros(), "SR_NETNS_COOKIE": 1, "SR_NETNS_INUM": 1,
+        **offset_macros(), 
         "SR_LISTENERS_PIN": f'"{pins}/listeners"', "SR_TOTALS_PIN": f'"{pins}/totals"',
     }  # fmt: skip
     short = Kernel(load(capacity, macros, (PROBE,)), capacity)

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`sockrules check`: whether a rule file can be applied."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .. import render
+from .failures import problem_document, problem_line
+from .inputs import parsed, rules_text
+from .options import SETTINGS, here, json_option, root_option
+
+if TYPE_CHECKING:
+    from ..rules_file import RulesFile
+    from ..table import Table
+
+
+@click.command(context_settings=SETTINGS)
+@click.argument("file", required=False)
+@json_option
+@root_option
+def check(file: str | None, as_json: bool) -> None:
+    """Say whether a rule file can be applied.
+
+    Reads and compiles the installed one, or FILE, or - for standard input. Needs
+    neither root nor an agent, and changes nothing. All errors are told; exit status 2
+    when there are any. Warnings are no errors.
+
+    \b
+    Example:
+      sockrules check new-rules.toml
+    """
+    from ..compile import compile_table
+
+    paths = here()
+    text, name = rules_text(paths, file)
+    rules = parsed(paths, text, name, look=True)
+    active = compile_table(rules.ruleset, rules.ruleset.active())
+    compile_table(rules.ruleset, rules.ruleset.in_test())
+    if as_json:
+        click.echo(render.document(_document(name, rules, active)))
+        return
+    for warning in rules.warnings:
+        click.echo(problem_line(warning), err=True)
+    click.echo(_sentence(name, rules, active))
+
+
+def _document(name: str, rules: RulesFile, table: Table) -> dict[str, Any]:
+    return {
+        "file": name,
+        "ok": True,
+        "rules": len(rules.ruleset.rules),
+        "active": len(rules.ruleset.active()),
+        "test": len(rules.ruleset.in_test()),
+        "entries": table.required.entries,
+        "tables": table.required.tables,
+        "steps": table.steps,
+        "steps_limit": table.limits.steps,
+        "bytes": table.size,
+        "warnings": [problem_document(warning) for warning in rules.warnings],
+    }
+
+
+def _sentence(name: str, rules: RulesFile, table: Table) -> str:
+    ruleset = rules.ruleset
+    count = len(rules.warnings)
+    warned = f", {render.plural(count, 'warning')}" if count else ""
+    return (
+        f"{render.safe(name)}: {render.coloured('can be applied', render.GOOD)}{warned}: "
+        f"{render.plural(len(ruleset.rules), 'rule')} ({len(ruleset.active())} active, "
+        f"{len(ruleset.in_test())} in test), at most {table.steps} of {table.limits.steps} steps"
+    )
