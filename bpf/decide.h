@@ -32,6 +32,14 @@
 /* 0, each time anew unknown to the verifier */
 #define SR_ZERO(h) (*(volatile const u64 *)&(h)->zero)
 
+/* Where a generation begins in a map; computed where it is used, or clang keeps it on the stack. */
+#define SR_AT(gen, size)                          \
+	({                                        \
+		u64 _gen = (gen);                 \
+		asm volatile("" : "+r"(_gen));    \
+		_gen * (size);                    \
+	})
+
 /* The sign bit of the result says whether x lies outside lo..hi (all below 2^63). */
 #define SR_OUTSIDE(x, lo, hi) (((x) - (u64)(lo)) | ((u64)(hi) - (x)))
 
@@ -44,7 +52,7 @@ static __always_inline u64 sr_above(u64 a, u64 b)
 /* The word of memberships that one region yields for a key. */
 static __always_inline u64 sr_search(const struct sr_region *region, u32 gen, u64 hi, u64 lo)
 {
-	u64 base = gen * SR_BOUNDS + region->base, n = region->count;
+	u64 base = SR_AT(gen, SR_BOUNDS) + region->base, n = region->count;
 	struct sr_bound *bound;
 	u32 i;
 
@@ -126,7 +134,7 @@ static __always_inline u32 sr_decide(const struct sr_header *h, u32 gen, u64 *w)
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SR_STEPS; i++) {
 		if (at < end) {
-			u64 index = gen * SR_ENTRIES + at;
+			u64 index = SR_AT(gen, SR_ENTRIES) + at;
 			struct sr_entry *e = entries.lookup((u32 *)&index);
 
 			u64 misses, later, won;
@@ -156,7 +164,7 @@ static __always_inline u32 sr_decide(const struct sr_header *h, u32 gen, u64 *w)
 			       (w[2] & table->mask[2]) * SR_ODD_2 + (w[3] & table->mask[3]) * SR_ODD_3 +
 			       (w[4] & table->mask[4]) * SR_ODD_4 + (w[5] & table->mask[5]) * SR_ODD_5 +
 			       (w[6] & table->mask[6]) * SR_ODD_6 + (w[7] & table->mask[7]) * SR_ODD_7;
-			index = gen * SR_SLOTS + table->base + (hash >> (table->shift & 63));
+			index = SR_AT(gen, SR_SLOTS) + table->base + (hash >> (table->shift & 63));
 			slot = slots.lookup((u32 *)&index);
 			if (!slot)
 				return SR_EXHAUSTED;

@@ -133,6 +133,10 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 	else
 		sr_gather_caller(h, generation, w);
 
+	/* What was gathered on different paths looks alike to the verifier: one walk is followed. */
+#pragma unroll
+	for (int i = 0; i < SR_WORDS; i++)
+		w[i] ^= SR_ZERO(h);
 	rule = sr_decide(h, generation, w);
 
 	SR_ADD(total->decisions);

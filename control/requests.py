@@ -119,7 +119,7 @@ def verdict_to_json(verdict: Verdict) -> dict[str, object]:
     }
 
 
-def value_text(field: Field, value: int | str | None, names: Names) -> str:
+def value_text(field: Field | str, value: int | str | None, names: Names) -> str:
     """A request's value of a field for people: `10.0.0.5`, `www-data`, `unknown`."""
     if value is None:
         return "unknown"

@@ -102,8 +102,8 @@ def test_what_changes_nothing() -> None:
         "redundant: rule web changes no verdict: "
         "what it decides, all would decide likewise; "
         "remove it, unless its name is wanted",
-        "redundant: rule all changes no verdict: what it decides, "
-        "default-accept would decide likewise; "
+        "redundant: rule all changes no verdict: "
+        "what it decides, default-accept would decide likewise; "
         "remove it, unless its name is wanted",
     ]
     assert ("redundant", "web") not in kinds(
