@@ -111,7 +111,7 @@ def demo() -> int:
         paths.rules.parent.mkdir(parents=True)
         paths.rules.write_text(RULES)
         paths.agent_config.write_text(CONFIG.format(cgroup=cgroup))
-        print(f"The rules ({paths.rules}):\n\n{RULES}")
+        print(f"The rules ({paths.rules}):\n\n{RULES}", flush=True)
         agent = subprocess.Popen(
             ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
              sys.executable, "-m", "sockrules.agent", "run", "--root", str(root), "--detach"]

@@ -204,7 +204,7 @@ def _compile(text: str, macros: Mapping[str, int | str], printed: Callable[[], s
 
     flags = [f"-D{name}={value}" for name, value in macros.items()]
     try:
-        return BPF(text=text, cflags=[*flags, "-Wno-unused-value"])
+        return BPF(text=text.encode(), cflags=[*flags, "-Wno-unused-value"])
     except Exception as error:
         raise LoadError(f"the BPF programs do not compile: {error}\n{printed()}") from error
 

@@ -20,7 +20,8 @@
  * what it knows. So nothing is known to it: what a step assigns is read from the
  * map (`zero` and `next` are constants, but not in its eyes), the request's words
  * are made unknown at the door, and a box is checked without branches.
- * Linux 6.18 accepts 600 steps at about 1 200 instructions each.
+ * Linux 6.18 accepts 900 steps of every hook with 610 000 of its 1 000 000
+ * instructions at most (connect6 by LLVM 19; by LLVM 14 438 000).
  */
 #ifndef SOCKRULES_DECIDE_H
 #define SOCKRULES_DECIDE_H

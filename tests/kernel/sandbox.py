@@ -25,7 +25,7 @@ from sockrules.control.client import Client
 from sockrules.control.paths import PINS, Paths
 
 PREFIX = "srtest"
-CLIENT = Path(__file__).with_name("client.py")
+CLIENT = Path(__file__).with_name("client.py").read_text()  # other users may not reach the file
 HAMMER = Path(__file__).with_name("hammer.py")
 PYTHON = "/usr/bin/python3"
 _numbers = itertools.count()
@@ -202,7 +202,7 @@ class Sandbox:
 
     def client(self, *arguments: str | int, user: int | None = None, program: str = PYTHON) -> str:
         """One action of client.py; what it answers: `ok` or the name of the error."""
-        done = self.inside([program, "-I", "-S", str(CLIENT), *map(str, arguments)], user)
+        done = self.inside([program, "-I", "-S", "-c", CLIENT, *map(str, arguments)], user)
         assert done.stdout, done.stderr
         return done.stdout.strip()
 
@@ -213,7 +213,7 @@ class Sandbox:
         """A process that listens meanwhile; what came of it: a port, or the name of the error."""
         with subprocess.Popen(
             self._governed(
-                [program, "-I", "-S", str(CLIENT), "listen", kind, address, str(port)], user
+                [program, "-I", "-S", "-c", CLIENT, "listen", kind, address, str(port)], user
             ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

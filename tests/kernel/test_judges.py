@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,7 +32,7 @@ LIMITS = Limits()
 def kernel() -> Iterator[Kernel]:
     """The probe alone, with room for large tables; nothing is attached."""
     mount_bpffs()
-    pins = PINS / "srtest-judges"
+    pins = PINS / f"srtest-{os.getpid()}-judges"
     pins.mkdir(parents=True, exist_ok=True)
     capacity = Capacity(
         steps=LIMITS.steps, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14
@@ -103,7 +104,7 @@ def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(
     source = rulegen.Source(3)
     ruleset = source.ruleset(400, access=True)
     table = compile_table(ruleset, ruleset.rules, limits=LIMITS)
-    pins = PINS / "srtest-judges"
+    pins = PINS / f"srtest-{os.getpid()}-judges"
     capacity = Capacity(steps=2, entries=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10)
     macros = {
         **offset_macros(), 
