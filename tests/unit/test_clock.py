@@ -44,7 +44,8 @@ class FakeAgent:
         self.zone = zone
         self.set(moment)
         self.clock = self
-        self._changing = asyncio.Lock()
+        self.changing = asyncio.Lock()
+        self.record = self  # it says what it did to itself
         self.said: list[list[str]] = []
         self.problems: list[str] = []
         self.policy = read_policy(
@@ -64,16 +65,16 @@ class FakeAgent:
     def now(self) -> datetime:
         return self.moment
 
-    async def _in_worker(self, work: Any, *arguments: Any) -> Any:
+    async def in_worker(self, work: Any, *arguments: Any) -> Any:
         return work(*arguments)
 
-    async def _put_in_force(self, policy: Policy) -> None:
+    async def put_in_force(self, policy: Policy) -> None:
         self.policy = policy
 
-    def _say(self, action: str, message: str, rules: list[str]) -> None:
+    def say(self, action: str, message: str, rules: list[str]) -> None:
         self.said.append(rules)
 
-    def _problem(self, text: str) -> None:
+    def problem(self, text: str) -> None:
         self.problems.append(text)
 
     def at(self, moment: str) -> str:
