@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..control.client import address_of
-from ..control.problems import InputError, Problem
+from ..control.problems import InputError, Problem, problem_document
 from ..control.wire import FrameError, FrameReader, encode
 
 GROUP = "sockrules"
@@ -134,16 +134,4 @@ def _error(kind: str, message: str, problems: tuple[Problem, ...] = ()) -> dict[
             "message": message,
             "problems": [problem_document(problem) for problem in problems],
         },
-    }
-
-
-def problem_document(problem: Problem) -> dict[str, Any]:
-    """A problem as it crosses the wire."""
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "message": problem.message,
-        "hint": problem.hint,
-        "severity": problem.severity,
     }

@@ -25,7 +25,7 @@ from ..control.agent_file import AgentConfig, parse_agent_config
 from ..control.model import Mode, Server
 from ..control.names import SystemNames
 from ..control.paths import Paths
-from ..control.problems import InputError, Problem
+from ..control.problems import InputError, Problem, problem_document
 from ..control.requests import request_from_json, verdict_to_json
 from ..control.walk import request_words, verdict
 from . import status
@@ -33,7 +33,7 @@ from .bytecode import Cache
 from .captures import FLUSH_EVERY, Captures
 from .changes import Changes
 from .clock import TICK, Clock, Timekeeper
-from .control_server import ControlServer, StateError, problem_document
+from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
 from .loader import LoadError

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class Problem:
         severity = "" if self.severity == "error" else f"{self.severity}: "
         hint = f"; {self.hint}" if self.hint else ""
         return f"{place}: {severity}{self.message}{hint}"
+
+
+def problem_document(problem: Problem) -> dict[str, Any]:
+    """A problem as JSON, and as it crosses the control socket: its fields by name."""
+    return asdict(problem)
 
 
 class InputError(Exception):

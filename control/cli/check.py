@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import render
+from ..problems import problem_document
 from ..times import parse_utc
-from .failures import problem_document, problem_line
+from .failures import problem_line
 from .inputs import parsed, rules_text
 from .options import SETTINGS, here, json_option, root_option
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .. import render
+from ..problems import problem_document
 
 if TYPE_CHECKING:
     from ..problems import Problem
@@ -93,18 +94,6 @@ def document(failure: click.ClickException) -> dict[str, Any]:
     if failure.problems:
         error["problems"] = [problem_document(problem) for problem in failure.problems]
     return {"error": error}
-
-
-def problem_document(problem: Problem) -> dict[str, Any]:
-    """A problem as JSON, as it also crosses the control socket."""
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "message": problem.message,
-        "hint": problem.hint,
-        "severity": problem.severity,
-    }
 
 
 def problem_line(problem: Problem) -> str:

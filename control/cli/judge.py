@@ -57,10 +57,13 @@ class Judge:
         return steps
 
 
+def answer(allowed: bool) -> str:
+    """The verdict's first word."""
+    return render.coloured(*(("allowed", render.GOOD) if allowed else ("rejected", render.BAD)))
+
+
 def verdict_lines(judge: Judge, verdict: Verdict) -> list[str]:
     """The verdict for people: what, by which rule, and what follows from what."""
-    from .test import answer
-
     ruleset = judge.ruleset
     rule = next((rule for rule in judge.rules if rule.name == verdict.rule), None)
     decided = rule or ruleset.defaults[verdict.server]
@@ -82,6 +85,8 @@ def trace_lines(steps: list[TraceStep], names: Names) -> list[str]:
         if isinstance(step.rule, DefaultRule):
             continue
         word = render.coloured("matches", render.GOOD) if step.matched else "does not match"
+        if step.expired:
+            word = "has expired"
         lines.append(f"{step.rule.sequence:>5}  {step.rule.name} {word}")
         rows = [
             (

@@ -115,6 +115,8 @@ def _document(
     doc["active"] = render.yes_no(rule.active if isinstance(rule, Rule) else True)
     doc["test"] = render.yes_no(rule.test if isinstance(rule, Rule) else True)
     doc["when"] = conditions[rule.name] if listed else None
+    if isinstance(rule, Rule) and rule.expires is not None:
+        doc["expires"] = rule.expires.isoformat()
     doc["description"] = rule.description if isinstance(rule, Rule) else ""
     if hits is not None:
         counted = hits.get(rule.name, {})
@@ -157,6 +159,8 @@ def _facts(doc: dict[str, Any]) -> list[tuple[str, str]]:
     facts += [("active", doc["active"]), ("test", doc["test"])]
     if doc["when"] is not None:
         facts.append(("when", render.safe(doc["when"])))
+    if "expires" in doc:
+        facts.append(("expires", doc["expires"]))
     if doc["description"]:
         facts.append(("description", render.safe(doc["description"])))
     if "hits" in doc:

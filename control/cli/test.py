@@ -139,6 +139,8 @@ def _in_table(
 
 
 def _kernel_lines(verdict: dict[str, Any]) -> list[str]:
+    from .judge import answer
+
     allowed = verdict.get("authority") == "yes"
     rule = render.safe(verdict.get("rule", "?"))
     switches = ("audit", "message", "capture")
@@ -147,8 +149,3 @@ def _kernel_lines(verdict: dict[str, Any]) -> list[str]:
         " says the kernel",
         *render.facts((key, render.yes_no(bool(verdict.get(key)))) for key in switches),
     ]
-
-
-def answer(allowed: bool) -> str:
-    """The verdict's first word."""
-    return render.coloured(*(("allowed", render.GOOD) if allowed else ("rejected", render.BAD)))

@@ -265,3 +265,12 @@ class TestEdits:
             said = cli("rule", "disable", "web")
         assert said.code == 1
         assert "being edited by another sockrules" in said.err
+
+
+def test_show_tells_when_a_rule_ends(cli: Cli, rules: Callable[[str], None]) -> None:
+    rules(
+        '[[rule]]\nname = "a"\nserver = "connect"\nauthority = "no"\nwhen = "any"\n'
+        "expires = 2031-12-31T00:00:00Z\n"
+    )
+    assert "expires    2031-12-31T00:00:00+00:00" in cli("rule", "show", "a").out
+    assert cli("rule", "show", "a", "--json").json["expires"] == "2031-12-31T00:00:00+00:00"
