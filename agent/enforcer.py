@@ -24,6 +24,7 @@ from ..control.model import Mode, Server
 from ..control.table import Table
 from .btf import offset_macros
 from .bytecode import Cache
+from .compile_apart import compile_apart
 from .hooks import WAYS, Hook
 from .inodes import Inode, inodes_of
 from .kernel import Kernel, capacity_for, fits, grace_period
@@ -136,6 +137,8 @@ class Enforcer:
     def _outgrow(self, table: Table, known: Mapping[str, Inode]) -> None:
         """Replace the programs by larger ones, link by link."""
         old, attached = self._kernel, self.links.attached()
+        if self.cache:
+            compile_apart(capacity_for(table), self._macros(), self.cache)
         new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
         try:
             for hook in attached:
