@@ -50,7 +50,10 @@ static __always_inline u64 sr_above(u64 a, u64 b)
 	return (a & ~b) | ((a | ~b) & (b - a));
 }
 
-/* The word of memberships that one region yields for a key. */
+/*
+ * The word of memberships that one region yields for a key. That a bound lies
+ * outside the map cannot be: the compiler counted them, the agent made room.
+ */
 static __always_inline u64 sr_search(const struct sr_region *region, u32 gen, u64 hi, u64 lo)
 {
 	u64 base = SR_AT(gen, SR_BOUNDS) + region->base, n = region->count;

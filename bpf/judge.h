@@ -3,9 +3,11 @@
  * What every hook does with a request: gather, decide, count, emit, return.
  *
  * `owner` is who asks: NULL is the current task, otherwise a listener's owner.
- * Uncertainty: a map that cannot be read or a walk that runs out is a rejection
- * in enforce mode, and counted as exhausted. An event that cannot be delivered
- * is counted as lost and changes nothing.
+ * Uncertainty: a walk that runs out of steps, or out of the entries and slots, is
+ * a rejection in enforce mode, and counted as exhausted. `control`, `totals` and
+ * `headers` are arrays asked for elements that they always have; the branches for
+ * their absence, which let through, are there because the verifier demands them.
+ * An event that cannot be delivered is counted as lost and changes nothing.
  */
 #ifndef SOCKRULES_JUDGE_H
 #define SOCKRULES_JUDGE_H
