@@ -25,6 +25,9 @@ STATES = {1: "established", 2: "syn-sent", 3: "syn-received", 4: "fin-wait-1", 5
 }
 """The states in which a socket is a listener or a conversation that goes on."""
 
+ALL = sum(1 << state for state in STATES)
+LISTENERS = 1 << LISTEN
+
 _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY, _DESTROY = 20, 21  # SOCK_DIAG_BY_FAMILY, SOCK_DESTROY
 _ERROR, _DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
@@ -68,12 +71,14 @@ class Socket:
         return self.state == LISTEN
 
 
-def tcp_sockets() -> list[Socket]:
-    """The listeners and conversations of this process's network namespace.
+def tcp_sockets(states: int = ALL) -> list[Socket]:
+    """The listeners and conversations of the calling thread's network namespace.
 
     Those of MPTCP carry the inode by which a process holds them.
+
+    Args:
+        states: a bit for each state that is asked for.
     """
-    states = sum(1 << state for state in STATES)
     plain = [each for family in _families() for each in _dump(family, states, socket.IPPROTO_TCP)]
     held = {_ends(each): each.inode for each in _mptcp(states)}
     return [_with_inode(each, held.get(_ends(each), each.inode)) for each in plain]

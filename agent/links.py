@@ -36,13 +36,15 @@ class Target:
 
 
 class Links:
-    """The pinned links of one root, one file a hook below `directory`."""
+    """The pinned links of one root below `directory`: one file a hook, or one a hook and
+    network namespace, `sk_lookup-4026531840`, for hooks that are attached to these."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def _path(self, hook: Hook) -> str:
-        return str(self.directory / hook.name)
+    def _path(self, hook: Hook, number: int | None = None) -> str:
+        name = hook.name if number is None else f"{hook.name}-{number}"
+        return str(self.directory / name)
 
     def attach(self, hook: Hook, program_fd: int, target: Target) -> None:
         """Attach, or replace the program of the link that is already there.
@@ -51,7 +53,7 @@ class Links:
         replaced only after the new one is in place.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self._path(hook)
+        path = self._path(hook, target.number if hook.target == "netns" else None)
         old = libbpf.get_pinned(path)
         try:
             if old is not None and _target_of(old, hook) == target.number:
@@ -73,25 +75,46 @@ class Links:
             if old is not None:
                 os.close(old)
 
-    def detach(self, hook: Hook) -> bool:
-        """Detach and unpin; whether there was a link."""
-        link = libbpf.get_pinned(self._path(hook))
+    def detach(self, hook: Hook, number: int | None = None) -> bool:
+        """Detach and unpin, from a network namespace if one is given; whether there was a link."""
+        path = self._path(hook, number)
+        link = libbpf.get_pinned(path)
         if link is None:
             return False
         try:
             _detach(link)
-            os.unlink(self._path(hook))
+            os.unlink(path)
         finally:
             os.close(link)
         return True
 
     def attached(self) -> tuple[Hook, ...]:
         """The hooks that have a pinned link."""
-        return tuple(hook for hook in HOOKS if os.path.exists(self._path(hook)))
+        return tuple(
+            hook for hook in HOOKS if os.path.exists(self._path(hook)) or self.numbers(hook)
+        )
+
+    def numbers(self, hook: Hook) -> set[int]:
+        """The network namespaces to which a hook has a pinned link, dead ones included."""
+        names = (path.name for path in self.directory.glob(f"{hook.name}-*"))
+        numbers = (name.removeprefix(f"{hook.name}-") for name in names)
+        return {int(number) for number in numbers if number.isdecimal()}
+
+    def is_alive(self, hook: Hook, number: int) -> bool:
+        """Whether the network namespace of a link still exists."""
+        link = libbpf.get_pinned(self._path(hook, number))
+        if link is None:
+            return False
+        try:
+            return _target_of(link, hook) == number
+        finally:
+            os.close(link)
 
     def detach_all(self) -> None:
         for hook in HOOKS:
             self.detach(hook)
+            for number in self.numbers(hook):
+                self.detach(hook, number)
         with contextlib.suppress(OSError):
             self.directory.rmdir()
 
