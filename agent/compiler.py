@@ -33,6 +33,7 @@ SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "probe.c")
 MAPS = (
     *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits"),
     *("listeners", "no_listener", "binds", "paths", "no_path", "events"),
+    *("places", "namespaces", "arrivals"),
 )
 _PATIENCE = 120  # seconds; some 2 are needed
 

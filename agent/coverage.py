@@ -102,6 +102,9 @@ class Coverage:
         instances.prepare(len(pinned | {self.own}))
         with self._changing:
             self._instances, self._map = instances, namespaces
+            for key in libbpf.keys(namespaces, 4):
+                if int.from_bytes(key, sys.byteorder) not in pinned:
+                    libbpf.delete(namespaces, key)  # of a time when the links were taken off
             for inum in self._links.numbers(SK_LOOKUP) - {self.own}:
                 if self._links.is_alive(SK_LOOKUP, inum):
                     self._attach(inum, None)
@@ -183,7 +186,7 @@ class Coverage:
             for inum in self._links.numbers(SK_LOOKUP) | set(self._places):
                 self._leave(inum)
             self.missing.clear()
-            self._instances = None
+            self._instances, self._map = None, -1
 
     def report(self) -> dict[str, object]:
         """What `status` shows of the namespaces; numbers are inode numbers."""

@@ -16,6 +16,7 @@ import signal
 import sqlite3
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from .changes import Changes
 from .clock import TICK, Clock, Timekeeper
 from .compiler import CompileError
 from .control_server import ControlServer, StateError
+from .coverage import Covered
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
 from .messages import Messages
@@ -78,6 +80,8 @@ class Agent:
         self.names = SystemNames(paths.lists)
         self.clock = Clock()
         self.timekeeper = Timekeeper(self)
+        self._watched: int | None = None
+        self._meeting: asyncio.Task[None] | None = None
         self.questions: dict[str, Answer] = {
             "status": self._status,
             "check": self._check,
@@ -109,6 +113,7 @@ class Agent:
             await server.start()
             self.record.say("agent-started", f"agent started: {self._sentence()}")
             print(self._sentence(), flush=True)
+            self._watch_arrivals()
             tasks = [
                 asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
@@ -122,6 +127,9 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.stop()
+            self._unwatch_arrivals()
+            if self._meeting:
+                await self._meeting
             async with self.changing:  # a change under way is finished first
                 with self.record.noting("the last events"):
                     await self.in_worker(self.enforcer.silence)
@@ -251,11 +259,44 @@ class Agent:
             self.hits.collect()
 
     async def _reconcile(self) -> None:
-        registry = self.enforcer.registry
-        active = any(state.mode is not Mode.OFF for state in self.enforcer.servers.values())
-        if registry and active:
+        if any(state.mode is not Mode.OFF for state in self.enforcer.servers.values()):
             async with self.changing:
-                await self.in_worker(registry.reconcile)
+                found = await self.in_worker(self.enforcer.reconcile)
+            for inum in found:
+                message = f"network namespace {inum} is covered: somebody listened there unnoticed"
+                self.record.say("namespace-covered", message, netns=inum)
+
+    def _watch_arrivals(self) -> None:
+        """Be woken when somebody listens in a network namespace that is not covered."""
+        self._unwatch_arrivals()
+        arrivals = self.enforcer.kernel.loaded.arrivals
+        assert arrivals is not None
+        self._watched = arrivals.waiting
+
+        def arrived() -> None:
+            arrivals.consume()
+            if self._meeting is None or self._meeting.done():
+                self._meeting = asyncio.create_task(self._meet())
+
+        asyncio.get_running_loop().add_reader(self._watched, arrived)
+        if self._meeting is None or self._meeting.done():
+            self._meeting = asyncio.create_task(self._meet())  # loads the first spare program
+
+    def _unwatch_arrivals(self) -> None:
+        if self._watched is not None:
+            asyncio.get_running_loop().remove_reader(self._watched)
+            self._watched = None
+
+    async def _meet(self) -> None:
+        """Cover network namespaces; not in the worker, which may be compiling for seconds."""
+        with self.record.noting("network namespaces"):
+            while True:
+                for each in await asyncio.to_thread(self.enforcer.meet):
+                    self.record.say("namespace-covered", _words_of(each), **asdict(each))
+                await asyncio.to_thread(self.enforcer.keep_spare)
+                if not self.enforcer.arrivals:
+                    return
+
 
     # -- what clients ask -------------------------------------------------------------
 
@@ -351,6 +392,8 @@ class Agent:
     async def put_in_force(self, policy: Policy) -> None:
         self.record.expect(policy.table)
         before = await self.in_worker(self.enforcer.install, policy.table)
+        if before is not self.enforcer.kernel:
+            self._watch_arrivals()
         self.policy = policy  # it is in force: what goes wrong from here on does not undo it
         with self.record.noting("hits"):
             self.hits.collect()  # the last of the old table's
@@ -412,6 +455,15 @@ class Agent:
         self._detach = self._detach or detach
         self._stop.set()
         return {}
+
+
+def _words_of(covered: Covered) -> str:
+    peers = {None: "an unknown number of peers", 0: "no peer", 1: "1 peer"}
+    who = peers.get(covered.unjudged, f"{covered.unjudged} peers")
+    return (
+        f"network namespace {covered.netns} is covered: process {covered.pid} listens there;"
+        f" {who} came unjudged in the {covered.gap * 1000:.1f} ms before"
+    )
 
 
 def _text_of(path: Path) -> str:

@@ -14,6 +14,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,13 +25,13 @@ from ..control.model import Mode, Server
 from ..control.table import Table
 from .btf import offset_macros
 from .bytecode import Cache
+from .coverage import Arrival, Coverage, Covered, decode_arrival
 from .hooks import WAYS, Hook
 from .inodes import Inode, inodes_of
 from .kernel import Kernel, capacity_for, fits, grace_period
 from .links import Links, Target
 from .listeners import Registry
 from .loader import load
-from .netns import netns_inum
 from .prove import Proof, prove
 
 
@@ -76,6 +77,8 @@ class Enforcer:
         self.mount = cgroup_mount()
         self.cgroup_path = self._find_cgroup()
         self.links = Links(self.pins / "links")
+        self.coverage = Coverage(self.links)
+        self.arrivals: deque[Arrival] = deque()
         self.registry: Registry | None = None
         self.lost_by_reader = 0
 
@@ -139,7 +142,7 @@ class Enforcer:
         new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
         try:
             for hook in attached:
-                if hook.name not in new.loaded.programs:
+                if hook.name in new.loaded.refused:
                     raise EnforcerError(
                         f"the kernel refuses the larger program for {hook.name}:"
                         f" {new.loaded.refused.get(hook.name)}"
@@ -166,6 +169,7 @@ class Enforcer:
             kernel.set_mode(server, mode)
         kernel.install(table, known)
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
+        kernel.loaded.open_arrivals(lambda _, data: self.arrivals.append(decode_arrival(data)))
         return kernel
 
     def _remove_old_maps(self) -> None:
@@ -216,23 +220,33 @@ class Enforcer:
             state.attached = state.mode is not Mode.OFF and not state.refused
         for hook in self.links.attached():
             if hook not in needed:
-                self.links.detach(hook)
-        if self.registry and needed:  # those that began to listen while the hooks were attached
-            self.registry.reconcile(sweep=False)
+                self._unlink(hook)
+        if needed:  # those that began to listen while the hooks were attached
+            self.reconcile(sweep=False)
         self.prove()
 
     def _link(self, hook: Hook) -> None:
-        if hook.name not in self.kernel.loaded.programs:
-            raise OSError(0, self.kernel.loaded.refused.get(hook.name, "not loaded"))
-        if hook.target == "cgroup":
-            place, number = self.cgroup_path, self.cgroup_path.stat().st_ino
-        else:
-            place, number = Path("/proc/self/ns/net"), netns_inum()
-        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        kernel = self.kernel
+        if hook.name in kernel.loaded.refused:
+            raise OSError(0, kernel.loaded.refused[hook.name])
+        if hook.target == "netns":
+            assert kernel.loaded.instances is not None
+            self.coverage.attach(kernel.loaded.instances, kernel.map("namespaces"))
+            kernel.report_arrivals(True)
+            return
+        fd = os.open(self.cgroup_path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            self.links.attach(hook, self.kernel.loaded.programs[hook.name], Target(fd, number))
+            target = Target(fd, self.cgroup_path.stat().st_ino)
+            self.links.attach(hook, kernel.loaded.programs[hook.name], target)
         finally:
             os.close(fd)
+
+    def _unlink(self, hook: Hook) -> None:
+        if hook.target == "netns":
+            self.kernel.report_arrivals(False)
+            self.coverage.detach()
+        else:
+            self.links.detach(hook)
 
     def prove(self) -> None:
         """Prove every attached server anew."""
@@ -242,6 +256,28 @@ class Enforcer:
             self.servers[server].proof = proofs.get(server)
 
     # -- upkeep -----------------------------------------------------------------------
+
+    def reconcile(self, *, sweep: bool = True) -> list[int]:
+        """Compare the registry and the covered network namespaces with what is listening.
+
+        Returns:
+            Inode numbers of the namespaces that were found to lack a program and have one now.
+        """
+        if self.registry is None:
+            return []
+        self.registry.reconcile(sweep=sweep)
+        return self.coverage.tend(self.registry.namespaces)
+
+    def meet(self) -> list[Covered]:
+        """Cover the network namespaces in which somebody began to listen."""
+        arrivals = [self.arrivals.popleft() for _ in range(len(self.arrivals))]
+        return self.coverage.arrived(arrivals)
+
+    def keep_spare(self) -> None:
+        """Have a program loaded for the network namespace that comes next."""
+        instances = self.kernel.loaded.instances
+        if instances is not None and self.coverage.covered:
+            instances.prepare()
 
     def refresh_programs(self) -> bool:
         """Notice programs that were replaced or made; whether anything changed."""

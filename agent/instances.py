@@ -24,7 +24,7 @@ SPARE = 1
 """Instances that are kept loaded for namespaces to come."""
 
 
-class NoInstance(Exception):
+class NoInstance(OSError):
     """There can be no further instance; the text says why."""
 
 

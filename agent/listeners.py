@@ -10,10 +10,9 @@ meanwhile keeps its entry.
 
 from __future__ import annotations
 
-import ipaddress
+import contextlib
 import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,10 @@ from typing import Any
 import numpy as np
 
 from ..control import abi
-from ..control.addresses import format_address, parse_address
-from . import libbpf
+from ..control.addresses import format_address
+from . import diag, libbpf
 from .inodes import inode_of
-from .netns import netns_cookie
-
-_LISTEN = 1 << 10  # TCP_LISTEN as a bit of the diagnostics' state mask
+from .netns import all_namespaces, inside, netns_inum, processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +48,47 @@ class Owner:
     program: str | None
 
 
-def listening() -> dict[Place, set[int]]:
-    """All TCP listeners of this network namespace, with the inodes of their sockets."""
-    from pyroute2 import DiagSocket
+Listening = dict[Place, set[int]]
+"""TCP listeners of one network namespace, with the inodes of their sockets."""
 
-    found: dict[Place, set[int]] = {}
-    with DiagSocket() as diag:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for message in diag.get_sock_stats(family=family, states=_LISTEN):
-                place = Place(_mapped(message["idiag_src"], family), message["idiag_sport"])
-                found.setdefault(place, set()).add(message["idiag_inode"])
+
+def listening() -> Listening:
+    """All listeners of the calling thread's network namespace."""
+    found: Listening = {}
+    for each in diag.tcp_sockets(diag.LISTENERS):
+        found.setdefault(Place(each.local_address, each.local_port), set()).add(each.inode)
     return found
 
 
-def _mapped(text: str, family: int) -> int:
-    if family == socket.AF_INET6:
-        return int(ipaddress.IPv6Address(text))
-    return parse_address(text)
+def listening_everywhere(cgroup: Path, mount: Path) -> dict[int, Listening]:
+    """The listeners of this network namespace and of those of all governed processes.
+
+    Returns:
+        Inode number of the namespace -> its listeners; one that ends meanwhile is left out.
+    """
+    own, everything = netns_inum(), cgroup == mount
+    pids = processes() if everything else processes_below(cgroup)
+    found = {own: listening()}
+    for inum, path in all_namespaces(pids, mounted=everything).items():
+        if inum == own:
+            continue
+        with contextlib.suppress(OSError):
+            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if netns_inum(namespace) == inum:
+                    found[inum] = inside(namespace, listening)
+            finally:
+                os.close(namespace)
+    return found
+
+
+def processes_below(cgroup: Path) -> list[int]:
+    """The processes of a cgroup v2 and of those below it."""
+    found = []
+    for procs in cgroup.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or a threaded one
+            found += [int(pid) for pid in procs.read_text().split()]
+    return found
 
 
 def owners(inodes: set[int]) -> dict[int, Owner]:
@@ -126,16 +147,20 @@ def in_cgroup(pid: int, cgroup: Path, mount: Path) -> bool:
     return place == cgroup or cgroup in place.parents
 
 
+Where = tuple[int, Place]
+"""A network namespace's inode number, and a place in it."""
+
+
 class Registry:
-    """The map `listeners`, for one network namespace and one cgroup."""
+    """The map `listeners`, for one cgroup."""
 
     def __init__(self, map_fd: int, cgroup: Path, mount: Path) -> None:
         self._fd = map_fd
-        self._cookie = netns_cookie()
+        self._netns = netns_inum()
         self._cgroup = cgroup
         self._mount = mount
         self._stale: set[bytes] = set()
-        self._foreign: set[tuple[Place, frozenset[int]]] = set()
+        self._foreign: set[tuple[Where, frozenset[int]]] = set()
         self.programs: dict[tuple[int, int], str] = {}
         """Paths of programs that were entered here, by inode number and device."""
 
@@ -145,38 +170,46 @@ class Registry:
 
     def reconcile(self, *, sweep: bool = True) -> int:
         """Enter listeners that are missing, sweep entries that are stale; how many were entered."""
-        now = listening()
-        entries = {key: value for key, value in self._entries()}
-        known = {
-            _place(key)
-            for key, value in entries.items()
-            if key["netns"] == self._cookie and value["count"]
+        seen = listening_everywhere(self._cgroup, self._mount)
+        now = {
+            (netns, place): inodes
+            for netns, listening in seen.items()
+            for place, inodes in listening.items()
         }
+        entries = {key: value for key, value in self._entries()}
+        known = {_where(key) for key, value in entries.items() if value["count"]}
         if sweep:
-            self._sweep(entries, now)
-        missing = {place: inodes for place, inodes in now.items() if place not in known}
+            self._sweep(entries, now, seen)
         missing = {
-            place: inodes
-            for place, inodes in missing.items()
-            if (place, frozenset(inodes)) not in self._foreign
+            where: inodes
+            for where, inodes in now.items()
+            if where not in known and (where, frozenset(inodes)) not in self._foreign
         }
         if not missing:
             return 0
         holders = owners({inode for inodes in missing.values() for inode in inodes})
         entered = 0
-        for place, inodes in missing.items():
+        for where, inodes in missing.items():
             owner = next((holders[inode] for inode in inodes if inode in holders), None)
             if owner is not None and in_cgroup(owner.pid, self._cgroup, self._mount):
-                self._enter(place, owner, len(inodes))
+                self._enter(where, owner, len(inodes))
                 entered += 1
             else:
-                self._foreign.add((place, frozenset(inodes)))
+                self._foreign.add((where, frozenset(inodes)))
         self._foreign = {
-            (place, inodes)
-            for place, inodes in self._foreign
-            if frozenset(now.get(place, ())) == inodes
+            (where, inodes)
+            for where, inodes in self._foreign
+            if frozenset(now.get(where, ())) == inodes
         }
         return entered
+
+    def namespaces(self) -> dict[int, int]:
+        """The network namespaces that have listeners, and a process that listened in each."""
+        return {
+            int(key["netns"]): int(value["owner"]["pid"])
+            for key, value in self._entries()
+            if value["count"]
+        }
 
     def shut(self) -> list[tuple[Any, Any]]:
         """Keys and entries whose listeners no peer gets in to."""
@@ -187,7 +220,7 @@ class Registry:
         return {
             _place(key): value
             for key, value in self._entries()
-            if key["netns"] == self._cookie and value["count"]
+            if key["netns"] == self._netns and value["count"]
         }
 
     def reopen(self, key: Any) -> None:
@@ -206,19 +239,22 @@ class Registry:
                 key = np.frombuffer(raw, abi.dtype("sr_listener_key"))[0]
                 yield key, np.frombuffer(value, abi.dtype("sr_listener"))[0]
 
-    def _sweep(self, entries: dict[Any, Any], now: dict[Place, set[int]]) -> None:
+    def _sweep(
+        self, entries: dict[Any, Any], now: Mapping[Where, set[int]], seen: Mapping[int, Listening]
+    ) -> None:
         stale = {
             key.tobytes()
             for key, value in entries.items()
-            if not value["count"] or (key["netns"] == self._cookie and _place(key) not in now)
+            if not value["count"] or (key["netns"] in seen and _where(key) not in now)
         }
         for key in stale & self._stale:
             libbpf.delete(self._fd, key)
         self._stale = stale - self._stale
 
-    def _enter(self, place: Place, owner: Owner, count: int) -> None:
+    def _enter(self, where: Where, owner: Owner, count: int) -> None:
+        netns, place = where
         key = np.zeros(1, abi.dtype("sr_listener_key"))
-        key["netns"], key["port"] = self._cookie, place.port
+        key["netns"], key["port"] = netns, place.port
         key["hi"], key["lo"] = place.address >> 64, place.address & (2**64 - 1)
         value = np.zeros(1, abi.dtype("sr_listener"))
         value["count"] = count
@@ -246,6 +282,10 @@ class Registry:
                 who["above"][depth]["device"] = directory.device
                 depth += 1
         who["depth"] = depth
+
+
+def _where(key: Any) -> Where:
+    return int(key["netns"]), _place(key)
 
 
 def _place(key: Any) -> Place:

@@ -13,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..control import abi
 from . import libbpf
-from .bytecode import Cache, Compiled, MapSpec, digest, relocate
+from .bytecode import Cache, Compiled, MapSpec, digest, relocate, stamped
 from .compiler import compile_apart, compiler_version, source_text
 from .hooks import HOOKS, PROBE, Hook
+from .instances import Instances, NoInstance
 from .perf import PerfBuffer
 
-PINNED = ("listeners", "totals")
+PINNED = ("listeners", "namespaces", "totals")
 """Maps that one agent hands to the next (bpf/maps.h)."""
 
 _PERF_EVENT_ARRAY = 4
@@ -58,7 +60,10 @@ class Loaded:
     refused: dict[str, str]
     maps: dict[str, int]
     specs: dict[str, MapSpec]
+    instances: Instances | None = None
+    """Of sk_lookup, which is loaded once for each network namespace."""
     events: PerfBuffer | None = None
+    arrivals: PerfBuffer | None = None
 
     def open_events(
         self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
@@ -69,6 +74,10 @@ class Loaded:
         """
         self.events = PerfBuffer(self.maps["events"], take, lost, pages)
 
+    def open_arrivals(self, take: Callable[[int, bytes], None]) -> None:
+        """Open the buffers of struct sr_arrival: few, and somebody waits for each (`wakes`)."""
+        self.arrivals = PerfBuffer(self.maps["arrivals"], take, lambda _: None, 1, wakes=True)
+
     def consume(self) -> None:
         """Hand over all events that wait in the buffers. From any thread."""
         if self.events:
@@ -76,8 +85,11 @@ class Loaded:
 
     def close(self) -> None:
         """Let programs and maps go; links and pins keep theirs."""
-        if self.events:
-            self.events.close()
+        for buffer in (self.events, self.arrivals):
+            if buffer:
+                buffer.close()
+        if self.instances:
+            self.instances.close()
         for fd in (*self.programs.values(), *self.maps.values()):
             os.close(fd)
         self.programs.clear()
@@ -127,12 +139,19 @@ def load(
         for name, spec in code.maps.items():
             loaded.maps[name] = _map(name, spec, pins if name in PINNED else None)
         numbers = dict(enumerate(loaded.maps.values()))
+
+        def load_hook(hook: Hook) -> int | str | Instances:
+            text = relocate(code.programs[hook.function], numbers)
+            if hook.target == "netns":
+                return _instances(hook, text, loaded.maps["places"])
+            return _load_one(hook, text)
+
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            results = pool.map(
-                lambda hook: _load_one(hook, relocate(code.programs[hook.function], numbers)), hooks
-            )
+            results = pool.map(load_hook, hooks)
             for hook, result in zip(hooks, results, strict=True):
-                if isinstance(result, int):
+                if isinstance(result, Instances):
+                    loaded.instances = result
+                elif isinstance(result, int):
                     loaded.programs[hook.name] = result
                 else:
                     loaded.refused[hook.name] = result
@@ -153,6 +172,20 @@ def _map(name: str, spec: MapSpec, pins: Path | None) -> int:
     if path:
         libbpf.pin(fd, path)
     return fd
+
+
+def _instances(hook: Hook, code: bytes, places: int) -> Instances | str:
+    """The program with one instance loaded, or why the kernel refused it."""
+
+    def load_instance(place: int) -> int | str:
+        return _load_one(hook, stamped(code, abi.C["SR_PLACE_MARK"], place))
+
+    instances = Instances(load_instance, places)
+    try:
+        instances.prepare()
+    except NoInstance as error:
+        return str(error)
+    return instances
 
 
 def _load_one(hook: Hook, code: bytes) -> int | str:

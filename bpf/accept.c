@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * accept, fallback: sk_lookup in one network namespace, where the kernel looks
- * for a listener on behalf of a SYN. A rejected peer gets a reset.
+ * accept, fallback: sk_lookup, where the kernel looks for a listener on behalf of
+ * a SYN. A rejected peer gets a reset. Each network namespace has an instance of
+ * its own, because the program has no other way to know where it runs.
  *
  * The hook also runs for ports on which nobody listens; the registry keeps
  * those out, so a port scan is not a thousand accept requests. A SYN that is
@@ -14,6 +15,17 @@ static __always_inline struct sr_listener *sr_find(struct sr_listener_key *key)
 	struct sr_listener *listener = listeners.lookup(key);
 
 	return listener && listener->count ? listener : NULL;
+}
+
+/* The namespace of this instance: the agent writes its place over the mark (agent/bytecode.py). */
+static __always_inline u32 sr_here(void)
+{
+	u64 place = SR_PLACE_MARK;
+	u32 *netns;
+
+	asm volatile("" : "+r"(place));
+	netns = places.lookup((u32 *)&place);
+	return netns ? *netns : 0;
 }
 
 int sr_sk_lookup(struct bpf_sk_lookup *ctx)
@@ -39,7 +51,7 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 	}
 
 	/* the kernel prefers the exact address, then its family's wildcard, then :: */
-	key.netns = c->netns;
+	key.netns = sr_here();
 	key.port = ctx->local_port;
 	key.hi = w[SR_W_LOCAL_HI];
 	key.lo = w[SR_W_LOCAL_LO];
@@ -63,6 +75,7 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 			SR_ADD(total->shut);
 		return SK_DROP;
 	}
-	return sr_judge(ctx, SR_ACCEPT, SR_HOOK_SK_LOOKUP, w, &listener->owner) == SR_ALLOW ? SK_PASS :
-										     SK_DROP;
+	return sr_judge(ctx, SR_ACCEPT, SR_HOOK_SK_LOOKUP, w, &listener->owner, key.netns) == SR_ALLOW ?
+		       SK_PASS :
+		       SK_DROP;
 }

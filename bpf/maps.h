@@ -3,9 +3,9 @@
  * The maps. Capacities are given by the agent: SR_ENTRIES, SR_SLOTS, SR_BOUNDS
  * and SR_RULES are per generation, there are two; SR_STEPS bounds the walk.
  *
- * `listeners` and `totals` are pinned (agent/loader.py) and shared by one agent
- * and the next: which sockets listen, and what was counted while no agent ran,
- * is lost otherwise. The rest is made anew by each agent and replaced together
+ * `listeners`, `namespaces` and `totals` are pinned (agent/loader.py) and shared
+ * by one agent and the next: which sockets listen, where sk_lookup is attached,
+ * and what was counted while no agent ran, is lost otherwise. The rest is made anew by each agent and replaced together
  * with the programs.
  */
 #ifndef SOCKRULES_MAPS_H
@@ -24,6 +24,11 @@ BPF_PERCPU_ARRAY(totals, struct sr_totals, SR_SERVERS);
 BPF_PERCPU_ARRAY(hits, struct sr_hits, 2 * SR_RULES);
 
 BPF_HASH(listeners, struct sr_listener_key, struct sr_listener, SR_LISTENERS);
+/* Instance of sk_lookup -> the namespace it is attached to (inode number), 0 for none. */
+BPF_ARRAY(places, u32, SR_PLACES);
+/* Namespaces with an instance, by inode number -> cookie; 0 where the kernel does not tell. */
+BPF_HASH(namespaces, u32, u64, SR_PLACES);
+
 BPF_ARRAY(no_listener, struct sr_listener, 1); /* always zero: what an entry begins as */
 BPF_TABLE("lru_hash", u64, u32, binds, 16384);
 
@@ -31,5 +36,6 @@ BPF_TABLE("lru_hash", struct sr_inode, struct sr_path, paths, 2048);
 BPF_ARRAY(no_path, struct sr_path, 1);
 
 BPF_PERF_OUTPUT(events);
+BPF_PERF_OUTPUT(arrivals);
 
 #endif
