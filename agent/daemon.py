@@ -275,12 +275,14 @@ class Agent:
 
         def arrived() -> None:
             arrivals.consume()
-            if self._meeting is None or self._meeting.done():
-                self._meeting = asyncio.create_task(self._meet())
+            self._meet_soon()
 
         asyncio.get_running_loop().add_reader(self._watched, arrived)
+        self._meet_soon()
+
+    def _meet_soon(self) -> None:
         if self._meeting is None or self._meeting.done():
-            self._meeting = asyncio.create_task(self._meet())  # loads the first spare program
+            self._meeting = asyncio.create_task(self._meet())
 
     def _unwatch_arrivals(self) -> None:
         if self._watched is not None:
@@ -420,6 +422,7 @@ class Agent:
         wanted = Mode[mode.upper()]
         chosen = {Server[name.upper()]: wanted for name in servers}
         await self.in_worker(self.enforcer.set_modes, chosen)
+        self._meet_soon()
         await self.in_worker(self.enforcer.reopen_listeners)
         path = self.paths.agent_config
         text = _text_of(path)

@@ -56,7 +56,7 @@ WAYS: dict[Server, Way] = {
     Server.ACCEPT: Way(
         "sk_lookup",
         (SOCKOPS, SK_LOOKUP),
-        "peers get a reset; the agent's network namespace",
+        "peers get a reset; each network namespace from some milliseconds after its first listener",
     ),
     Server.CONNECT: Way(
         "cgroup/connect",

@@ -33,10 +33,12 @@ def report(agent: Agent) -> dict[str, Any]:
     }
     on = [state for state in enforcer.servers.values() if state.mode is not Mode.OFF]
     proven = all(state.attached and state.proof is not None and state.proof.ok for state in on)
-    enforcing = proven and any(state.mode is Mode.ENFORCE for state in on)
+    missing = enforcer.coverage.missing
+    enforcing = proven and not missing and any(state.mode is Mode.ENFORCE for state in on)
     table = policy.table
     return {
         "sentence": sentence(enforcer.servers, policy.revision.revision, agent.rules_error)
+        + uncovered(len(missing))
         + agent.countdown.sentence(),
         "enforcing": enforcing,
         "agent": {
@@ -68,6 +70,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "generation": enforcer.kernel.generation,
         },
         "servers": servers,
+        "namespaces": enforcer.coverage.report(),
         "events": {
             "received": agent.record.received,
             "written": agent.record.log.written,
@@ -98,6 +101,13 @@ def _server(
         "refused": state.refused,
         **{name: count for name, count in totals.items() if name not in ("lost", "proofs")},
     }
+
+
+def uncovered(count: int) -> str:
+    """What the sentence says of network namespaces in which no peer is judged."""
+    if not count:
+        return ""
+    return f"; {count} network namespace{'s'[: count > 1]} NOT COVERED"
 
 
 def sentence(servers: dict[Server, ServerState], revision: int, rules_error: str | None) -> str:

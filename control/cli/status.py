@@ -177,8 +177,21 @@ def _facts(report: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
             "reach",
             f"cgroup {agent.get('cgroup', '?')}, network namespace {agent.get('netns', '?')}",
         ),
+        *(("", line) for line in _namespaces(report.get("namespaces"))),
     ]
     return [(name, render.safe(text)) for name, text in facts]
+
+
+def _namespaces(namespaces: object) -> list[str]:
+    """Where peers are judged by sk_lookup, one instance of it a network namespace."""
+    if not isinstance(namespaces, dict):
+        return []
+    covered, missing = namespaces.get("covered") or [], namespaces.get("missing") or {}
+    others = len(covered) - 1
+    lines = []
+    if others > 0:
+        lines.append(f"sk_lookup in this and {render.plural(others, 'other network namespace')}")
+    return lines + [f"network namespace {inum} is NOT COVERED: {why}" for inum, why in missing.items()]
 
 
 def _notes(server: dict[str, Any], proof: dict[str, Any], mode: str) -> list[str]:

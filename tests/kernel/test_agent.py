@@ -14,7 +14,8 @@ import pytest
 from sockrules.agent.hooks import WAYS
 from sockrules.control.model import Server
 
-from .sandbox import Outcomes, Sandbox
+from .processes import Outcomes
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 
