@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from ..control import abi
 from . import diag, libbpf
 from .hooks import SK_LOOKUP
-from .instances import Instances, NoInstance
+from .instances import Instances
 from .links import Links, Target
 from .netns import inside, netns_cookie, netns_inum, open_namespace
 
@@ -96,7 +96,7 @@ class Coverage:
         """Cover the agent's own namespace, and put these instances in every link there is.
 
         Raises:
-            OSError, NoInstance: what is attached already stays as it is.
+            OSError: what is attached already stays as it is.
         """
         pinned = self._links.numbers(SK_LOOKUP)
         instances.prepare(len(pinned | {self.own}))
@@ -127,12 +127,13 @@ class Coverage:
     def cover(self, inum: int, pid: int, cookie: int | None = None) -> bool:
         """Judge peers in a namespace in which a process listens; whether they are now.
 
+        Why not is in `missing`, unless nothing leads to the namespace any more.
+
         Args:
             cookie: the namespace's, where it is known; another's is not covered in its place.
         """
         namespace = open_namespace(inum, pid)
         if namespace is None:
-            self.missing[inum] = f"process {pid} listened there and the namespace is not found"
             return False
         try:
             found = inside(namespace, netns_cookie)
@@ -143,8 +144,10 @@ class Coverage:
                     return False
                 self._attach(inum, f"/proc/self/fd/{namespace}")
                 self._tell(inum, found)
-        except (OSError, NoInstance) as error:
+        except OSError as error:
             self.missing[inum] = str(error)
+            if self._instances is not None and inum not in self._places:
+                self._instances.free(inum)
             return False
         finally:
             os.close(namespace)
@@ -171,7 +174,14 @@ class Coverage:
                 for inum in listening
                 if inum not in self._places or self._places[inum].cookie is None
             ]
-        return [inum for inum in untold if self.cover(inum, listening[inum])]
+        found = []
+        for inum in untold:
+            pid = listening[inum]
+            if self.cover(inum, pid):
+                found.append(inum)
+            elif inum not in self.missing:
+                self.missing[inum] = f"process {pid} listened there; nothing leads to the namespace"
+        return found
 
     def leave_dead(self) -> None:
         """Notice namespaces that are gone; their numbers may be others' soon."""
@@ -193,7 +203,7 @@ class Coverage:
         return {
             "own": self.own,
             "covered": list(self.covered),
-            "missing": {str(inum): why for inum, why in sorted(self.missing.items())},
+            "missing": {str(inum): why for inum, why in sorted(dict(self.missing).items())},
         }
 
     # -- one namespace ----------------------------------------------------------------

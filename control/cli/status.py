@@ -191,7 +191,8 @@ def _namespaces(namespaces: object) -> list[str]:
     lines = []
     if others > 0:
         lines.append(f"sk_lookup in this and {render.plural(others, 'other network namespace')}")
-    return lines + [f"network namespace {inum} is NOT COVERED: {why}" for inum, why in missing.items()]
+    lines += [f"network namespace {inum} is NOT COVERED: {why}" for inum, why in missing.items()]
+    return lines
 
 
 def _notes(server: dict[str, Any], proof: dict[str, Any], mode: str) -> list[str]:
