@@ -36,7 +36,7 @@ class Processes:
     def __init__(self, name: str, cgroup: Path, path: str = "") -> None:
         self.name = name
         self.cgroup = cgroup
-        self.path = path or f"/run/netns/{name}"
+        self._path = path
 
     def add(self) -> None:
         subprocess.run(["ip", "netns", "add", self.name], check=True)
@@ -45,6 +45,11 @@ class Processes:
     def remove(self) -> None:
         """Take the name away; the namespace lives while a process is in it."""
         subprocess.run(["ip", "netns", "del", self.name], check=True)
+
+    @property
+    def path(self) -> str:
+        """What opens the namespace."""
+        return self._path or f"/run/netns/{self.name}"
 
     @property
     def inum(self) -> int:
