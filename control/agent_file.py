@@ -20,6 +20,7 @@ _MODES = {mode.word: mode for mode in Mode}
 _KEYS = {
     "product": ("audit", "message", "capture"),
     "servers": tuple(server.word for server in Server),
+    "accept": ("reject_with",),
     "agent": ("cgroup", "logins"),
     "audit": ("max_bytes", "keep"),
     "events": ("buffer_pages",),
@@ -39,6 +40,9 @@ _KEYS = {
     ),
 }
 _FORMATS = ("rfc5424", "rfc3164")
+
+REJECT_WITH = ("auto", "reset", "drop")
+"""What a rejected peer gets; `auto` is whatever the hook gives."""
 
 
 def known_keys() -> dict[str, tuple[str, ...]]:
@@ -86,11 +90,13 @@ class AgentConfig:
     the size of the event buffer of one CPU, a power of two. Captured
     transactions are kept `captures_keep_days` days after they were last seen,
     and the last `captures_keep_rows` of them. `logins` are the names of the
-    programs whose connections and listeners `apply` watches over.
+    programs whose connections and listeners `apply` watches over. `reject_with`
+    is what a peer gets that no rule lets in: a reset, silence, or what the hook gives.
     """
 
     product: Product = Product()
     modes: dict[Server, Mode] = field(default_factory=_all_off)
+    reject_with: str = REJECT_WITH[0]
     cgroup: str | None = None
     audit_max_bytes: int = 64 * 1024 * 1024
     audit_keep: int = 8
@@ -113,6 +119,7 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
     config = AgentConfig(
         product=_product(document, tables["product"]),
         modes={server: _mode(document, tables["servers"], server) for server in Server},
+        reject_with=_reject_with(document, tables["accept"]),
         cgroup=_cgroup(document, tables["agent"]),
         audit_max_bytes=_number(
             document, tables, ("audit", "max_bytes"), shipped.audit_max_bytes, (1024, 1 << 50)
@@ -155,6 +162,17 @@ def _mode(document: TomlDocument, table: dict[str, object], server: Server) -> M
         document.wrong_value(("servers", server.word), message, near or f"use {words}")
         return Mode.OFF
     return mode
+
+
+def _reject_with(document: TomlDocument, table: dict[str, object]) -> str:
+    word = table.get("reject_with", REJECT_WITH[0])
+    if isinstance(word, str) and word in REJECT_WITH:
+        return word
+    near = did_you_mean(word, REJECT_WITH) if isinstance(word, str) else ""
+    words = listed((f'"{each}"' for each in REJECT_WITH), "or")
+    place, message = ("accept", "reject_with"), f"reject_with is {shown(word)}"
+    document.wrong_value(place, message, near or f"use {words}")
+    return REJECT_WITH[0]
 
 
 def _cgroup(document: TomlDocument, table: dict[str, object]) -> str | None:
