@@ -151,6 +151,7 @@ class Agent:
         self.enforcer = Enforcer(
             self.paths.pins,
             self.config.cgroup,
+            self.config.hooks.forced(),
             self.config.buffer_pages,
             self.record.take,
             Cache(self.paths.state_dir / "programs"),

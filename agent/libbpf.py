@@ -14,6 +14,7 @@ import sys
 from functools import cache
 
 _BATCH = 65536
+_NOEXIST = 1  # BPF_NOEXIST
 
 
 @cache
@@ -69,6 +70,11 @@ def link_create(program_fd: int, target_fd: int, attach_type: int) -> int:
     return _check(libbpf().bpf_link_create(program_fd, target_fd, attach_type, None), "attach")
 
 
+def link_to_kernel(program_fd: int) -> int:
+    """Attach an fmod_ret or LSM program to the function it was loaded for (Linux 5.7)."""
+    return _check(libbpf().bpf_raw_tracepoint_open(None, program_fd), "attach")
+
+
 def link_update(link_fd: int, program_fd: int) -> None:
     """Replace a link's program atomically; no request in between goes unjudged."""
     _check(libbpf().bpf_link_update(link_fd, program_fd, None), "replace the program of a link")
@@ -97,6 +103,15 @@ def update(map_fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
         ctypes.c_uint64,
     ]
     _check(libbpf().bpf_map_update_elem(map_fd, key, value, flags), "update a map")
+
+
+def insert(map_fd: int, key: bytes, value: bytes) -> bool:
+    """Make an entry of a hash map; False when the key is there already."""
+    try:
+        update(map_fd, key, value, _NOEXIST)
+    except FileExistsError:
+        return False
+    return True
 
 
 def delete(map_fd: int, key: bytes) -> None:

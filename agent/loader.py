@@ -3,8 +3,8 @@
 
 BCC rewrites map accesses in the main file alone, so the sources are joined into
 one text. It compiles against the header stubs in bpf/stubs, not against kernel
-headers. Every program is loaded by itself: one that the kernel refuses costs no
-other, and the end of the verifier's log says why.
+headers. Every program is loaded by itself, when it is needed: one that the kernel
+refuses costs no other, and the end of the verifier's log says why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ from .bytecode import Cache, digest
 from .hooks import HOOKS, PROBE, Hook
 
 BPF_DIR = Path(__file__).parent.parent / "bpf"
-SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "probe.c")
+SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "mac.c", "probe.c")
 _LOG_SIZE = 1 << 20
 _LOG_TAIL = 6
 
@@ -69,8 +69,32 @@ class Loaded:
     sizes: dict[str, tuple[int, int]]
     """Key and value size of each map as clang laid them out."""
     bpf: Any = field(repr=False)
+    _code: dict[str, bytes] = field(repr=False)
     _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _loading: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _closed: bool = False
+
+    def need(self, hooks: Iterable[Hook]) -> None:
+        """Load what is not loaded yet; what the kernel refuses is in `refused` afterwards."""
+        with self._loading:
+            wanted = [
+                hook
+                for hook in dict.fromkeys(hooks)
+                if hook.name not in self.programs and hook.name not in self.refused
+            ]
+            if wanted:
+                self._load(wanted)
+
+    def _load(self, hooks: list[Hook]) -> None:
+        with _captured_stderr(), ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            results = pool.map(
+                lambda hook: _load_one(self.bpf, hook, self._code[hook.function]), hooks
+            )
+            for hook, result in zip(hooks, results, strict=True):
+                if isinstance(result, int):
+                    self.programs[hook.name] = result
+                else:
+                    self.refused[hook.name] = result
 
     def open_events(
         self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
@@ -135,10 +159,12 @@ def _captured_stderr() -> Iterator[Callable[[], str]]:
 def load(
     capacity: Capacity,
     macros: Mapping[str, int | str],
-    hooks: tuple[Hook, ...] = (*HOOKS, PROBE),
+    hooks: Iterable[Hook] = (),
     cache: Cache | None = None,
 ) -> Loaded:
     """Compile the text, or take what is kept of it, and load the programs of `hooks`.
+
+    Other hooks' programs are loaded when they are needed (`Loaded.need`).
 
     Args:
         macros: what else the text needs: SR_OFF_*, and where SR_*_PIN are.
@@ -164,29 +190,30 @@ def load(
         module, programs = _kept(key, macros, cache)
         if programs is None:
             module = _compile(text, macros, printed)
-            functions = [hook.function for hook in (*HOOKS, PROBE)]
-            programs = {name: _bytecode(module, name) for name in functions}
+            functions = {hook.function for hook in (*HOOKS, PROBE)}
+            programs = {name: _bytecode(module, name) for name in sorted(functions)}
             if cache:
                 cache.put(key, _descriptors(module), programs)
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            results = list(
-                pool.map(lambda hook: _load_one(module, hook, programs[hook.function]), hooks)
-            )
 
-    loaded = Loaded({}, {}, _descriptors(module), {}, module)
-    for hook, result in zip(hooks, results, strict=True):
-        if isinstance(result, int):
-            loaded.programs[hook.name] = result
-        else:
-            loaded.refused[hook.name] = result
+    loaded = Loaded({}, {}, _descriptors(module), {}, module, programs)
+    loaded.need(hooks)
     loaded.sizes.update((name, _sizes(module, name)) for name in MAPS)
     return loaded
 
 
 MAPS = (
-    *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits"),
-    *("listeners", "no_listener", "binds", "paths", "no_path", "events"),
+    *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits", "proofs"),
+    *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
+    *("paths", "no_path", "events"),
 )
+
+
+def pinned_in(directory: Path) -> dict[str, int | str]:
+    """Macros that say where the maps lie which one agent leaves to the next."""
+    return {
+        f"SR_{name.upper()}_PIN": f'"{directory}/{name}"'
+        for name in ("listeners", "owners", "totals")
+    }
 
 
 def _kept(
@@ -226,7 +253,7 @@ def _load_one(module: Any, hook: Hook, code: bytes) -> int | str:
     fd: int = lib.bcc_func_load(
         module.module,
         hook.program_type,
-        hook.function.encode(),
+        (hook.symbol or hook.function).encode(),
         ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p),
         len(code),
         lib.bpf_module_license(module.module),

@@ -17,7 +17,7 @@ from sockrules.agent.btf import offset_macros
 from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.hooks import PROBE
 from sockrules.agent.kernel import Kernel, capacity_for
-from sockrules.agent.loader import load
+from sockrules.agent.loader import load, pinned_in
 from sockrules.control import walk
 from sockrules.control.compile import compile_table
 from sockrules.control.condition import Comparison
@@ -80,11 +80,7 @@ def _loaded(table: Table) -> tuple[Kernel, float]:
     pins = PINS / "bench"
     pins.mkdir(parents=True, exist_ok=True)
     capacity = capacity_for(table)
-    macros: dict[str, int | str] = {
-        **offset_macros(),
-        "SR_LISTENERS_PIN": f'"{pins}/listeners"',
-        "SR_TOTALS_PIN": f'"{pins}/totals"',
-    }
+    macros = {**offset_macros(), **pinned_in(pins)}
     try:
         kernel = Kernel(load(capacity, macros, (PROBE,)), capacity)
     finally:

@@ -3,8 +3,8 @@
  * The maps. Capacities are given by the agent: SR_ENTRIES, SR_SLOTS, SR_BOUNDS
  * and SR_RULES are per generation, there are two; SR_STEPS bounds the walk.
  *
- * `listeners` and `totals` are pinned and shared by one agent and the next:
- * which sockets listen, and what was counted while no agent ran, is lost
+ * `listeners`, `owners` and `totals` are pinned and shared by one agent and the
+ * next: which sockets listen, and what was counted while no agent ran, is lost
  * otherwise. The rest is made anew by each agent and replaced together with the
  * programs.
  */
@@ -23,10 +23,17 @@ BPF_HASH(known, struct sr_inode, struct sr_known, SR_KNOWN);
 BPF_TABLE_PINNED("percpu_array", int, struct sr_totals, totals, SR_SERVERS, SR_TOTALS_PIN);
 BPF_PERCPU_ARRAY(hits, struct sr_hits, 2 * SR_RULES);
 
+BPF_PERCPU_ARRAY(proofs, u64, SR_HOOKS);
+
+/* Room for all listeners of a large host; memory is taken for those that there are. */
 BPF_TABLE_PINNED("hash", struct sr_listener_key, struct sr_listener, listeners, SR_LISTENERS,
-		 SR_LISTENERS_PIN);
+		 SR_LISTENERS_PIN, BPF_F_NO_PREALLOC);
+BPF_TABLE_PINNED("hash", u64, struct sr_listener, owners, SR_LISTENERS, SR_OWNERS_PIN,
+		 BPF_F_NO_PREALLOC);
 BPF_ARRAY(no_listener, struct sr_listener, 1); /* always zero: what an entry begins as */
 BPF_TABLE("lru_hash", u64, u32, binds, 16384);
+BPF_TABLE("lru_hash", u64, u32, passed, 16384);
+BPF_CGROUP_ARRAY(governed, 1);
 
 BPF_TABLE("lru_hash", struct sr_inode, struct sr_path, paths, 2048);
 BPF_ARRAY(no_path, struct sr_path, 1);

@@ -80,6 +80,14 @@ static __always_inline void sr_comm(u8 *comm)
 	bpf_probe_read_kernel(comm, SR_COMM, (void *)(bpf_get_current_task() + SR_OFF_TASK_COMM));
 }
 
+static __always_inline u32 sr_read16(u64 base, u32 offset)
+{
+	u16 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
 static __always_inline u64 sr_exe_file(void)
 {
 	u64 mm = sr_read64(bpf_get_current_task(), SR_OFF_TASK_MM);

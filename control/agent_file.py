@@ -20,6 +20,7 @@ _MODES = {mode.word: mode for mode in Mode}
 _KEYS = {
     "product": ("audit", "message", "capture"),
     "servers": tuple(server.word for server in Server),
+    "hooks": tuple(server.word for server in Server),
     "agent": ("cgroup", "logins"),
     "audit": ("max_bytes", "keep"),
     "events": ("buffer_pages",),
@@ -68,6 +69,30 @@ class MessageSettings:
     command_per_minute: int = 60
 
 
+HOOK_WAYS: dict[Server, tuple[str, ...]] = {
+    Server.LISTEN: ("fmod_ret", "lsm", "post_bind"),
+    Server.ACCEPT: ("fmod_ret", "lsm", "sk_lookup"),
+    Server.CONNECT: ("cgroup",),
+}
+"""The ways in which a server can be enforced, best first; agent/hooks.py says what they are."""
+
+_AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """Which way each server takes: a word of HOOK_WAYS, or `auto` for the best that works."""
+
+    listen: str = _AUTO
+    accept: str = _AUTO
+    connect: str = _AUTO
+
+    def forced(self) -> dict[Server, str]:
+        """The ways of the servers that may take no other."""
+        chosen: dict[Server, str] = {each: getattr(self, each.word) for each in Server}
+        return {server: word for server, word in chosen.items() if word != _AUTO}
+
+
 LOGINS = ("sshd", "sshd-session", "dropbear", "in.telnetd", "telnetd")
 """Programs through which people log in over the network, by the last part of their path."""
 
@@ -86,11 +111,13 @@ class AgentConfig:
     the size of the event buffer of one CPU, a power of two. Captured
     transactions are kept `captures_keep_days` days after they were last seen,
     and the last `captures_keep_rows` of them. `logins` are the names of the
-    programs whose connections and listeners `apply` watches over.
+    programs whose connections and listeners `apply` watches over. `hooks` is how each
+    server is enforced.
     """
 
     product: Product = Product()
     modes: dict[Server, Mode] = field(default_factory=_all_off)
+    hooks: HookSettings = HookSettings()
     cgroup: str | None = None
     audit_max_bytes: int = 64 * 1024 * 1024
     audit_keep: int = 8
@@ -113,6 +140,9 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
     config = AgentConfig(
         product=_product(document, tables["product"]),
         modes={server: _mode(document, tables["servers"], server) for server in Server},
+        hooks=HookSettings(
+            **{each.word: _way(document, tables["hooks"], each) for each in Server}
+        ),
         cgroup=_cgroup(document, tables["agent"]),
         audit_max_bytes=_number(
             document, tables, ("audit", "max_bytes"), shipped.audit_max_bytes, (1024, 1 << 50)
@@ -155,6 +185,17 @@ def _mode(document: TomlDocument, table: dict[str, object], server: Server) -> M
         document.wrong_value(("servers", server.word), message, near or f"use {words}")
         return Mode.OFF
     return mode
+
+
+def _way(document: TomlDocument, table: dict[str, object], server: Server) -> str:
+    word, known = table.get(server.word, _AUTO), (_AUTO, *HOOK_WAYS[server])
+    if isinstance(word, str) and word in known:
+        return word
+    near = did_you_mean(word, known) if isinstance(word, str) else ""
+    words = listed((f'"{each}"' for each in known), "or")
+    message = f"the hook of {server.word} is {shown(word)}"
+    document.wrong_value(("hooks", server.word), message, near or f"use {words}")
+    return _AUTO
 
 
 def _cgroup(document: TomlDocument, table: dict[str, object]) -> str | None:

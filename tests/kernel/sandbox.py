@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from sockrules.agent.enforcer import cgroup_mount, mount_bpffs
+from sockrules.agent.hooks import WAYS, Way
 from sockrules.control.client import Client
+from sockrules.control.model import Server
 from sockrules.control.paths import PINS, Paths
 
 PREFIX = "srtest"
@@ -134,6 +136,11 @@ class Sandbox:
             for server, state in answer["servers"].items():
                 if server in servers or not servers:
                     assert state["proof"]["ok"], f"{server}: {state}"
+
+    def way(self, server: Server) -> Way:
+        """How an active server is enforced here."""
+        name = self.call("status")["servers"][server.word]["hook"]
+        return next(way for way in WAYS[server] if way.name == name)
 
     def totals(self, server: str) -> dict[str, Any]:
         return dict(self.call("status")["servers"][server])

@@ -13,7 +13,7 @@ from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
 from sockrules.agent.compile_apart import compile_apart
 from sockrules.agent.enforcer import mount_bpffs
-from sockrules.agent.loader import Capacity, LoadError
+from sockrules.agent.loader import Capacity, LoadError, pinned_in
 from sockrules.control.paths import PINS
 
 pytestmark = pytest.mark.kernel
@@ -25,11 +25,7 @@ def test_programs_are_left_in_the_cache(tmp_path: Path) -> None:
     mount_bpffs()
     pins = PINS / f"srtest-{os.getpid()}-apart"
     pins.mkdir(parents=True)
-    macros: dict[str, int | str] = {
-        **offset_macros(),
-        "SR_LISTENERS_PIN": f'"{pins}/listeners"',
-        "SR_TOTALS_PIN": f'"{pins}/totals"',
-    }
+    macros = {**offset_macros(), **pinned_in(pins)}
     try:
         compile_apart(SMALL, macros, Cache(tmp_path / "programs"))
         assert len(list((tmp_path / "programs").iterdir())) == 1
@@ -38,7 +34,7 @@ def test_programs_are_left_in_the_cache(tmp_path: Path) -> None:
 
 
 def test_what_does_not_compile_is_an_error_here(tmp_path: Path) -> None:
-    macros: dict[str, int | str] = {"SR_LISTENERS_PIN": '"/nowhere"', "SR_TOTALS_PIN": '"/nowhere"'}
+    macros = pinned_in(Path("/nowhere"))
     with pytest.raises(LoadError, match="the compiler ended with status 1"):
         compile_apart(SMALL, macros, Cache(tmp_path / "programs"))
     assert not (tmp_path / "programs").exists()

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from sockrules.agent.btf import offset_macros
 from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.hooks import PROBE
 from sockrules.agent.kernel import Kernel
-from sockrules.agent.loader import Capacity, load
+from sockrules.agent.loader import Capacity, load, pinned_in
 from sockrules.control import evaluate, walk
 from sockrules.control.compile import compile_table
 from sockrules.control.model import Request, RuleSet
@@ -37,11 +38,7 @@ def kernel() -> Iterator[Kernel]:
     capacity = Capacity(
         steps=LIMITS.steps, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14
     )
-    macros = {
-        **offset_macros(),
-        "SR_LISTENERS_PIN": f'"{pins}/listeners"',
-        "SR_TOTALS_PIN": f'"{pins}/totals"',
-    }
+    macros = {**offset_macros(), **pinned_in(pins)}
     try:
         loaded = load(capacity, macros, (PROBE,))
         assert not loaded.refused, loaded.refused
@@ -49,9 +46,7 @@ def kernel() -> Iterator[Kernel]:
         yield made
         made.close()
     finally:
-        for pin in ("listeners", "totals"):
-            (pins / pin).unlink(missing_ok=True)
-        pins.rmdir()
+        shutil.rmtree(pins)
 
 
 def judge(kernel: Kernel, ruleset: RuleSet, requests: list[Request]) -> Table:
@@ -106,10 +101,7 @@ def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(
     table = compile_table(ruleset, ruleset.rules, limits=LIMITS)
     pins = PINS / f"srtest-{os.getpid()}-judges"
     capacity = Capacity(steps=2, entries=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10)
-    macros = {
-        **offset_macros(), 
-        "SR_LISTENERS_PIN": f'"{pins}/listeners"', "SR_TOTALS_PIN": f'"{pins}/totals"',
-    }  # fmt: skip
+    macros = {**offset_macros(), **pinned_in(pins)}
     short = Kernel(load(capacity, macros, (PROBE,)), capacity)
     try:
         short.install(table, {})
