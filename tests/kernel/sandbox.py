@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,13 @@ CLIENT = Path(__file__).with_name("client.py").read_text()  # other users may no
 HAMMER = Path(__file__).with_name("hammer.py")
 PYTHON = "/usr/bin/python3"
 _numbers = itertools.count()
+
+
+FALLBACK = {"listen": "post_bind", "accept": "sk_lookup"}
+"""What most tests run with, on every kernel: bind() fails, peers get a reset."""
+
+BEST: dict[str, str] = {}
+"""What a host gets that says nothing. test_ways.py is about it."""
 
 
 Outcomes = dict[str, dict[str, int]]
@@ -83,11 +90,19 @@ class Sandbox:
 
     # -- the agent ----------------------------------------------------------------------
 
-    def configure(self, product: str = 'audit = "yes"', events: str = "", **modes: str) -> None:
-        servers = "".join(f'{server} = "{mode}"\n' for server, mode in modes.items())
+    def configure(
+        self,
+        product: str = 'audit = "yes"',
+        events: str = "",
+        hooks: Mapping[str, str] = FALLBACK,
+        **modes: str,
+    ) -> None:
+        def lines(values: Mapping[str, str]) -> str:
+            return "".join(f'{key} = "{value}"\n' for key, value in values.items())
+
         self.paths.agent_config.write_text(
-            f'[product]\n{product}\n[servers]\n{servers}[agent]\ncgroup = "{self.cgroup}"\n'
-            f"[events]\n{events}\n"
+            f'[product]\n{product}\n[servers]\n{lines(modes)}[hooks]\n{lines(hooks)}'
+            f'[agent]\ncgroup = "{self.cgroup}"\n[events]\n{events}\n'
         )
 
     def start(self, rules: str = "", *options: str, wait: bool = True) -> None:
