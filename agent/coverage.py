@@ -137,7 +137,7 @@ class Coverage:
             return False
         try:
             found = inside(namespace, netns_cookie)
-            if cookie is not None and found != cookie:
+            if cookie and found and found != cookie:
                 return False  # its number is another's by now
             with self._changing:
                 if self._instances is None:
@@ -252,7 +252,11 @@ class Coverage:
     def _is_known(self, inum: int, cookie: int) -> bool:
         with self._changing:
             place = self._places.get(inum)
-            return place is not None and place.cookie == cookie
+            return (
+                place is not None
+                and place.cookie in (0, cookie)
+                and self._links.is_alive(SK_LOOKUP, inum)
+            )
 
     def _conversations(self, arrival: Arrival) -> int | None:
         """How many peers the listeners of a namespace have."""

@@ -161,6 +161,8 @@ class Agent:
         self.enforcer = Enforcer(
             self.paths.pins,
             self.config.cgroup,
+            self.config.hooks.forced(),
+            self.config.reject_with,
             self.config.buffer_pages,
             self.record.take,
             Cache(self.paths.state_dir / "programs"),

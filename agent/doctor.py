@@ -83,7 +83,11 @@ def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str,
     checks.append({"name": "BCC", "ok": True, "detail": compiler_version(), "fix": ""})
     servers = {}
     for server in Server:
-        way = WAYS[server]
+        ways = WAYS[server]
+        for way in ways:
+            loaded.need(way.hooks)
+        whole = (way for way in ways if not any(hook.name in loaded.refused for hook in way.hooks))
+        way = next(whole, ways[-1])
         refused = {
             hook.name: loaded.refused[hook.name]
             for hook in way.hooks

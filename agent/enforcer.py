@@ -11,7 +11,6 @@ other server.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections import deque
@@ -23,30 +22,18 @@ from typing import Any
 from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Table
+from .attachment import Attachment, ServerState
 from .btf import offset_macros
 from .bytecode import Cache
-from .coverage import Arrival, Coverage, Covered, decode_arrival
-from .hooks import WAYS, Hook
+from .coverage import Arrival, Covered, decode_arrival
 from .inodes import Inode, inodes_of
 from .kernel import Kernel, capacity_for, fits, grace_period
-from .links import Links, Target
 from .listeners import Registry
 from .loader import load
-from .prove import Proof, prove
 
 
 class EnforcerError(Exception):
     """The host cannot be governed as configured; the text says what to do."""
-
-
-@dataclass(slots=True)
-class ServerState:
-    """How one server stands."""
-
-    mode: Mode = Mode.OFF
-    attached: bool = False
-    refused: str = ""
-    proof: Proof | None = None
 
 
 @dataclass
@@ -56,18 +43,19 @@ class Enforcer:
     Args:
         pins: this root's directory on the BPF file system.
         cgroup: the cgroup v2 that is governed, `None` for the root of the hierarchy.
+        forced: the way that agent.toml chose for a server; the best one for the others.
+        reject_with: what rejected peers are to get (REJECT_WITH of control/agent_file.py).
         take: gets (cpu, bytes) of every event.
         cache: where compiled programs are kept.
     """
 
     pins: Path
     cgroup: str | None
+    forced: Mapping[Server, str]
+    reject_with: str
     buffer_pages: int
     take: Callable[[int, bytes], None]
     cache: Cache | None = None
-    servers: dict[Server, ServerState] = field(
-        default_factory=lambda: {server: ServerState() for server in Server}
-    )
     table: Table | None = None
     known: dict[str, Inode] = field(default_factory=dict)
 
@@ -76,8 +64,10 @@ class Enforcer:
         self._offsets: dict[str, int] = {}
         self.mount = cgroup_mount()
         self.cgroup_path = self._find_cgroup()
-        self.links = Links(self.pins / "links")
-        self.coverage = Coverage(self.links)
+        self.attachment = Attachment(
+            self.pins / "links", self.cgroup_path, self.forced, self.reject_with
+        )
+        self.coverage = self.attachment.coverage
         self.arrivals: deque[Arrival] = deque()
         self.registry: Registry | None = None
         self.lost_by_reader = 0
@@ -108,10 +98,10 @@ class Enforcer:
         self._offsets = offset_macros()
         self.known = inodes_of((*table.programs, *table.directories))
         self._kernel, self.table = self._load(table, self.known, modes), table
-        self.registry = Registry(self.kernel.map("listeners"), self.cgroup_path, self.mount)
+        self.registry = Registry(self.kernel, self.cgroup_path, self.mount)
         if any(mode is not Mode.OFF for mode in modes.values()):
             self.registry.reconcile()
-        self._attach(modes)
+        self._arrange(modes)
         self._remove_old_maps()
 
     def install(self, table: Table) -> Kernel:
@@ -138,27 +128,24 @@ class Enforcer:
 
     def _outgrow(self, table: Table, known: Mapping[str, Inode]) -> None:
         """Replace the programs by larger ones, link by link."""
-        old, attached = self._kernel, self.links.attached()
+        old, attached = self.kernel, self.attachment.links.attached()
         new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
+        new.loaded.need(attached)
         try:
             for hook in attached:
                 if hook.name in new.loaded.refused:
                     raise EnforcerError(
                         f"the kernel refuses the larger program for {hook.name}:"
-                        f" {new.loaded.refused.get(hook.name)}"
+                        f" {new.loaded.refused[hook.name]}"
                     )
-            self._kernel = new
-            for hook in attached:
-                self._link(hook)
+            self.attachment.relink(new, attached)
         except (OSError, EnforcerError):
-            if self._kernel is new:
-                self._kernel = old
-                for hook in attached:
-                    self._link(hook)
+            self.attachment.relink(old, attached)
             new.close()
             raise
+        self._kernel = new
         if self.registry:
-            self.registry.use(new.map("listeners"))
+            self.registry.use(new)
 
     def _load(self, table: Table, known: Mapping[str, Inode], modes: dict[Server, Mode]) -> Kernel:
         capacity = capacity_for(table)
@@ -167,6 +154,7 @@ class Enforcer:
         kernel = Kernel(load(capacity, self._offsets, pins=maps, cache=self.cache), capacity)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
+        kernel.govern(self.cgroup_path, self.cgroup_path == self.mount)
         kernel.install(table, known)
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
         kernel.loaded.open_arrivals(lambda _, data: self.arrivals.append(decode_arrival(data)))
@@ -183,77 +171,21 @@ class Enforcer:
 
     # -- servers ----------------------------------------------------------------------
 
+    @property
+    def servers(self) -> dict[Server, ServerState]:
+        return self.attachment.servers
+
     def set_modes(self, modes: dict[Server, Mode]) -> None:
         """Attach, detach or change what the named servers do with their decisions."""
         wanted = {server: state.mode for server, state in self.servers.items()} | modes
         if self.registry and any(mode is not Mode.OFF for mode in modes.values()):
             self.registry.reconcile()
-        self._attach(wanted)
+        self._arrange(wanted)
 
-    def _attach(self, modes: dict[Server, Mode]) -> None:
-        for server, mode in modes.items():
-            self.kernel.set_mode(server, mode)
-        needed = {
-            hook
-            for server in Server
-            if modes[server] is not Mode.OFF
-            for hook in WAYS[server].hooks
-        }
-        trouble: dict[Hook, str] = {}
-        for hook in needed:
-            try:
-                self._link(hook)
-            except OSError as error:
-                trouble[hook] = str(error)
-        for server in Server:
-            state = self.servers[server]
-            state.mode = modes[server]
-            state.refused = (
-                "; ".join(
-                    f"{hook.name}: {trouble[hook]}"
-                    for hook in WAYS[server].hooks
-                    if hook in trouble
-                )
-                if state.mode is not Mode.OFF
-                else ""
-            )
-            state.attached = state.mode is not Mode.OFF and not state.refused
-        for hook in self.links.attached():
-            if hook not in needed:
-                self._unlink(hook)
-        if needed:  # those that began to listen while the hooks were attached
-            self.reconcile(sweep=False)
-        self.prove()
-
-    def _link(self, hook: Hook) -> None:
-        kernel = self.kernel
-        if hook.name in kernel.loaded.refused:
-            raise OSError(0, kernel.loaded.refused[hook.name])
-        if hook.target == "netns":
-            assert kernel.loaded.instances is not None
-            self.coverage.attach(kernel.loaded.instances, kernel.map("namespaces"))
-            kernel.report_arrivals(True)
-            return
-        fd = os.open(self.cgroup_path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            target = Target(fd, self.cgroup_path.stat().st_ino)
-            self.links.attach(hook, kernel.loaded.programs[hook.name], target)
-        finally:
-            os.close(fd)
-
-    def _unlink(self, hook: Hook) -> None:
-        if hook.target == "netns":
-            self.kernel.report_arrivals(False)
-            self.coverage.detach()
-        else:
-            self.links.detach(hook)
-
-    def prove(self) -> None:
-        """Prove every attached server anew."""
-        attached = [server for server in Server if self.servers[server].attached]
-        proofs = prove(self.kernel, attached, self.cgroup_path)
-        for server in Server:
-            self.servers[server].proof = proofs.get(server)
+    def _arrange(self, modes: dict[Server, Mode]) -> None:
+        self.attachment.arrange(self.kernel, modes)
+        if any(mode is not Mode.OFF for mode in modes.values()):
+            self.reconcile(sweep=False)  # who began to listen while the hooks were attached
 
     # -- upkeep -----------------------------------------------------------------------
 
@@ -295,14 +227,14 @@ class Enforcer:
         if self.registry is None or self.table is None:
             return
         enforcing = self.servers[Server.LISTEN].mode is Mode.ENFORCE
-        for key, entry in self.registry.shut():
-            word = self.kernel.decide(listener_words(key, entry, self.table, self.known))
+        for entry in self.registry.shut():
+            word = self.kernel.decide(listener_words(entry.value, self.table, self.known))
             if not enforcing or not word & abi.C["SR_REJECT"]:
-                self.registry.reopen(key)
+                self.registry.reopen(entry)
 
     def detach(self) -> None:
         """Take everything off the host: links, pins, maps."""
-        self.links.detach_all()
+        self.attachment.links.detach_all()
         shutil.rmtree(self.pins, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.pins.parent.rmdir()
@@ -318,9 +250,9 @@ class Enforcer:
             self._kernel = None
 
 
-def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
+def listener_words(entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
     """The request that a registered listener's listen() was, as words of abi.h."""
-    owner = entry["owner"]
+    owner, place = entry["owner"], entry["place"]
     above = {
         (int(each["number"]), int(each["device"])) for each in owner["above"][: owner["depth"]]
     }
@@ -335,7 +267,8 @@ def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode
         ):
             program = table.programs[path]
     ids = int(owner["uid"]) << 32 | int(owner["gid"])
-    return [bits, int(key["port"]) << 16, ids, program << 32, int(key["hi"]), int(key["lo"]), 0, 0]
+    local = int(place["hi"]), int(place["lo"])
+    return [bits, int(place["port"]) << 16, ids, program << 32, *local, 0, 0]
 
 
 def cgroup_mount() -> Path:

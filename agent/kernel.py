@@ -10,10 +10,13 @@ for an RCU grace period; the programs run inside RCU read-side sections).
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
+import struct
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,7 @@ from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Limits, Table
 from . import libbpf
+from .hooks import PROBE
 from .inodes import Inode
 from .loader import Capacity, Loaded
 
@@ -104,6 +108,7 @@ class Kernel:
             ("totals", "sr_totals"),
             ("hits", "sr_hits"),
             ("listeners", "sr_listener"),
+            ("owners", "sr_listener"),
             ("paths", "sr_path"),
         ):
             compiled = self.loaded.specs[name].value_size
@@ -180,6 +185,21 @@ class Kernel:
         self._control["arrivals"] = on
         self._put_control()
 
+    def govern(self, cgroup: Path, whole_host: bool) -> None:
+        """Say whom the hooks that see the whole host judge: callers in the cgroup, peers of
+        listeners that were entered, and where the whole host is governed of all others too."""
+        fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            libbpf.update(self.map("governed"), bytes(4), fd.to_bytes(4, sys.byteorder))
+        finally:
+            os.close(fd)
+        nobody = np.zeros(1, abi.dtype("sr_listener"))
+        nobody["owner"]["uid"] = nobody["owner"]["gid"] = 0xFFFFFFFF
+        if whole_host:
+            libbpf.update(self.map("owners"), bytes(8), nobody.tobytes())
+        else:
+            libbpf.delete(self.map("owners"), bytes(8))
+
     def _put_control(self) -> None:
         libbpf.update(self.map("control"), bytes(4), self._control.tobytes())
 
@@ -192,6 +212,12 @@ class Kernel:
             for server, row in (
                 (server, self._per_cpu("totals", "sr_totals", server)) for server in Server
             )
+        }
+
+    def proofs(self) -> dict[int, int]:
+        """How many requests of the agent's own each hook saw (SR_HOOK_* of abi.h)."""
+        return {
+            hook: sum(self._numbers_per_cpu("proofs", hook)) for hook in range(abi.C["SR_HOOKS"])
         }
 
     def lost_by_cpu(self) -> dict[int, int]:
@@ -214,6 +240,10 @@ class Kernel:
         )
         return np.frombuffer(raw or bytes(dtype.itemsize * self._cpus), dtype)
 
+    def _numbers_per_cpu(self, name: str, index: int) -> tuple[int, ...]:
+        raw = libbpf.lookup(self.map(name), index.to_bytes(4, sys.byteorder), 8 * self._cpus)
+        return struct.unpack(f"={self._cpus}Q", raw or bytes(8 * self._cpus))
+
     def _forget_hits(self, generation: int, rules: int) -> None:
         zero = bytes(abi.sizeof("sr_hits") * self._cpus)
         base = generation * self.capacity.rules
@@ -226,14 +256,20 @@ class Kernel:
         """The rule word that the loaded decision gives a request, by BPF_PROG_TEST_RUN."""
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
-        _, out, _ = libbpf.test_run(self.loaded.programs["probe"], frame.tobytes())
+        _, out, _ = libbpf.test_run(self._probe(), frame.tobytes())
         return int(np.frombuffer(out, abi.dtype("sr_probe"))["rule"][0])
 
     def time_decision(self, words: Iterable[int], repeat: int) -> int:
         """Mean nanoseconds of one decision over `repeat` runs."""
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
-        return libbpf.test_run(self.loaded.programs["probe"], frame.tobytes(), repeat)[2]
+        return libbpf.test_run(self._probe(), frame.tobytes(), repeat)[2]
+
+    def _probe(self) -> int:
+        self.loaded.need((PROBE,))
+        if PROBE.name in self.loaded.refused:
+            raise OSError(f"the kernel refuses the test run: {self.loaded.refused[PROBE.name]}")
+        return self.loaded.programs[PROBE.name]
 
     def silence(self) -> None:
         """Hand over the last events; what is decided from now on is counted as lost."""

@@ -15,6 +15,7 @@ from functools import cache
 
 _BATCH = 65536
 _LOG_SIZE = 1 << 20
+_NOEXIST = 1  # BPF_NOEXIST
 
 
 @cache
@@ -163,6 +164,15 @@ def prog_load(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id
     return fd
 
 
+def btf_id(function: str, attach_type: int) -> int:
+    """The number by which a program is attached to a function of the kernel.
+
+    libbpf puts before the name what the attach type wants: `bpf_lsm_` for an LSM hook.
+    """
+    found = libbpf().libbpf_find_vmlinux_btf_id(function.encode(), attach_type)
+    return _check(found, f"find {function} in the kernel's BTF")
+
+
 def pin(fd: int, path: str) -> None:
     """Make a link or map outlive this process (bpf_obj_pin)."""
     _check(libbpf().bpf_obj_pin(fd, path.encode()), f"pin {path}")
@@ -179,6 +189,11 @@ def get_pinned(path: str) -> int | None:
 def link_create(program_fd: int, target_fd: int, attach_type: int) -> int:
     """Attach a program to a cgroup or network namespace by a link (Linux 5.7)."""
     return _check(libbpf().bpf_link_create(program_fd, target_fd, attach_type, None), "attach")
+
+
+def link_to_kernel(program_fd: int) -> int:
+    """Attach an fmod_ret or LSM program to the function it was loaded for (Linux 5.7)."""
+    return _check(libbpf().bpf_raw_tracepoint_open(None, program_fd), "attach")
 
 
 def link_update(link_fd: int, program_fd: int) -> None:
@@ -209,6 +224,15 @@ def update(map_fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
         ctypes.c_uint64,
     ]
     _check(libbpf().bpf_map_update_elem(map_fd, key, value, flags), "update a map")
+
+
+def insert(map_fd: int, key: bytes, value: bytes) -> bool:
+    """Make an entry of a hash map; False when the key is there already."""
+    try:
+        update(map_fd, key, value, _NOEXIST)
+    except FileExistsError:
+        return False
+    return True
 
 
 def delete(map_fd: int, key: bytes) -> None:

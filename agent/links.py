@@ -46,34 +46,46 @@ class Links:
         name = hook.name if number is None else f"{hook.name}-{number}"
         return str(self.directory / name)
 
-    def attach(self, hook: Hook, program_fd: int, target: Target) -> None:
+    def attach(self, hook: Hook, program_fd: int, target: Target | None) -> None:
         """Attach, or replace the program of the link that is already there.
 
-        A link to another target (the configuration named another cgroup) is
-        replaced only after the new one is in place.
+        A link to another target (the configuration named another cgroup), and one to a
+        function of the kernel (`target` is None), whose program cannot be replaced, goes
+        only after the new one is in place: for a moment both judge.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self._path(hook, target.number if hook.target == "netns" else None)
+        path = self._path(hook, target.number if target and hook.target == "netns" else None)
         old = libbpf.get_pinned(path)
         try:
-            if old is not None and _target_of(old, hook) == target.number:
+            if old is not None and target is not None and _target_of(old, hook) == target.number:
                 try:
                     libbpf.link_update(old, program_fd)
                     return
                 except OSError as error:
                     if error.errno not in (errno.ENOLINK, errno.EINVAL, errno.ENODEV):
                         raise
-            new = libbpf.link_create(program_fd, target.fd, hook.attach_type)
+            new = (
+                libbpf.link_to_kernel(program_fd)
+                if target is None
+                else libbpf.link_create(program_fd, target.fd, hook.attach_type)
+            )
             try:
+                self._pin(new, path)
                 if old is not None:
                     _detach(old)
-                    os.unlink(path)
-                libbpf.pin(new, path)
             finally:
                 os.close(new)
         finally:
             if old is not None:
                 os.close(old)
+
+    def _pin(self, link: int, path: str) -> None:
+        """Pin in the place of what is pinned there; whenever this ends, one of them is."""
+        draft = str(self.directory / f"new-{os.path.basename(path)}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+        libbpf.pin(link, draft)
+        os.rename(draft, path)
 
     def detach(self, hook: Hook, number: int | None = None) -> bool:
         """Detach and unpin, from a network namespace if one is given; whether there was a link."""
@@ -87,6 +99,11 @@ class Links:
         finally:
             os.close(link)
         return True
+
+    def sweep(self) -> None:
+        """Let go what was pinned halfway when an agent was killed."""
+        for draft in self.directory.glob("new-*"):
+            draft.unlink()
 
     def attached(self) -> tuple[Hook, ...]:
         """The hooks that have a pinned link."""
@@ -115,12 +132,16 @@ class Links:
             self.detach(hook)
             for number in self.numbers(hook):
                 self.detach(hook, number)
+        self.sweep()
         with contextlib.suppress(OSError):
             self.directory.rmdir()
 
 
 def _detach(link: int) -> None:
-    """Detach now; a link whose cgroup or namespace is gone is detached already."""
+    """Detach now; a link whose cgroup or namespace is gone is detached already.
+
+    One to a function of the kernel cannot be detached but by closing the last descriptor.
+    """
     with contextlib.suppress(OSError):
         libbpf.link_detach(link)
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,11 @@ from ..control import abi
 from ..control.addresses import format_address
 from . import diag, libbpf
 from .inodes import inode_of
+from .kernel import Kernel
 from .netns import all_namespaces, inside, netns_inum, processes
+
+_KEYS = {"listeners": abi.sizeof("sr_listener_key"), "owners": 8}
+"""The maps, and the sizes of their keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,49 +51,6 @@ class Owner:
     gid: int
     comm: str
     program: str | None
-
-
-Listening = dict[Place, set[int]]
-"""TCP listeners of one network namespace, with the inodes of their sockets."""
-
-
-def listening() -> Listening:
-    """All listeners of the calling thread's network namespace."""
-    found: Listening = {}
-    for each in diag.tcp_sockets(diag.LISTENERS):
-        found.setdefault(Place(each.local_address, each.local_port), set()).add(each.inode)
-    return found
-
-
-def listening_everywhere(cgroup: Path, mount: Path) -> dict[int, Listening]:
-    """The listeners of this network namespace and of those of all governed processes.
-
-    Returns:
-        Inode number of the namespace -> its listeners; one that ends meanwhile is left out.
-    """
-    own, everything = netns_inum(), cgroup == mount
-    pids = processes() if everything else processes_below(cgroup)
-    found = {own: listening()}
-    for inum, path in all_namespaces(pids, mounted=everything).items():
-        if inum == own:
-            continue
-        with contextlib.suppress(OSError):
-            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                if netns_inum(namespace) == inum:
-                    found[inum] = inside(namespace, listening)
-            finally:
-                os.close(namespace)
-    return found
-
-
-def processes_below(cgroup: Path) -> list[int]:
-    """The processes of a cgroup v2 and of those below it."""
-    found = []
-    for procs in cgroup.rglob("cgroup.procs"):
-        with contextlib.suppress(OSError):  # gone meanwhile, or a threaded one
-            found += [int(pid) for pid in procs.read_text().split()]
-    return found
 
 
 def owners(inodes: set[int]) -> dict[int, Owner]:
@@ -147,124 +109,187 @@ def in_cgroup(pid: int, cgroup: Path, mount: Path) -> bool:
     return place == cgroup or cgroup in place.parents
 
 
-Where = tuple[int, Place]
-"""A network namespace's inode number, and a place in it."""
+def listening_everywhere(cgroup: Path, mount: Path) -> dict[int, list[diag.Socket]]:
+    """The listeners of this network namespace and of those of all governed processes.
+
+    Returns:
+        Inode number of the namespace -> its listeners; one that ends meanwhile is left out.
+    """
+    own, everything = netns_inum(), cgroup == mount
+    pids = processes() if everything else processes_below(cgroup)
+    found = {own: diag.listeners()}
+    for inum, path in all_namespaces(pids, mounted=everything).items():
+        if inum == own:
+            continue
+        with contextlib.suppress(OSError):
+            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                if netns_inum(namespace) == inum:
+                    found[inum] = inside(namespace, diag.listeners)
+            finally:
+                os.close(namespace)
+    return found
+
+
+def processes_below(cgroup: Path) -> list[int]:
+    """The processes of a cgroup v2 and of those below it."""
+    found = []
+    for procs in cgroup.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):  # gone meanwhile, or a threaded one
+            found += [int(pid) for pid in procs.read_text().split()]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of one of the maps: its name, the key's bytes, and a struct sr_listener."""
+
+    map: str
+    key: bytes
+    value: Any
+
+    @property
+    def netns(self) -> int:
+        return int(self.value["place"]["netns"])
+
+    @property
+    def place(self) -> Place:
+        place = self.value["place"]
+        return Place(int(place["hi"]) << 64 | int(place["lo"]), int(place["port"]))
 
 
 class Registry:
-    """The map `listeners`, for one cgroup."""
+    """The maps `listeners` (by place) and `owners` (by cookie), for one cgroup."""
 
-    def __init__(self, map_fd: int, cgroup: Path, mount: Path) -> None:
-        self._fd = map_fd
+    def __init__(self, kernel: Kernel, cgroup: Path, mount: Path) -> None:
+        self._kernel = kernel
         self._netns = netns_inum()
         self._cgroup = cgroup
         self._mount = mount
-        self._stale: set[bytes] = set()
-        self._foreign: set[tuple[Where, frozenset[int]]] = set()
+        self._stale: set[tuple[str, bytes]] = set()
+        self._foreign: dict[int, set[int]] = {}
         self.programs: dict[tuple[int, int], str] = {}
         """Paths of programs that were entered here, by inode number and device."""
 
-    def use(self, map_fd: int) -> None:
-        """Go on with the descriptor of newly loaded programs; the pinned map is the same."""
-        self._fd = map_fd
+    def use(self, kernel: Kernel) -> None:
+        """Go on with newly loaded programs; the pinned maps are the same."""
+        self._kernel = kernel
 
     def reconcile(self, *, sweep: bool = True) -> int:
         """Enter listeners that are missing, sweep entries that are stale; how many were entered."""
         seen = listening_everywhere(self._cgroup, self._mount)
-        now = {
-            (netns, place): inodes
-            for netns, listening in seen.items()
-            for place, inodes in listening.items()
-        }
-        entries = {key: value for key, value in self._entries()}
-        known = {_where(key) for key, value in entries.items() if value["count"]}
-        if sweep:
-            self._sweep(entries, now, seen)
-        missing = {
-            where: inodes
-            for where, inodes in now.items()
-            if where not in known and (where, frozenset(inodes)) not in self._foreign
-        }
+        entries: dict[int, list[Entry]] = {netns: [] for netns in seen}
+        for each in self._entries():
+            entries.setdefault(each.netns, []).append(each)
+        entered = 0
+        for netns, known in entries.items():
+            if sweep:
+                self._sweep(known, seen.get(netns))
+            if netns in seen:
+                entered += self._enter_missing(netns, known, seen[netns])
+        self._foreign = {netns: each for netns, each in self._foreign.items() if netns in seen}
+        return entered
+
+    def _enter_missing(
+        self, netns: int, entries: Sequence[Entry], now: Sequence[diag.Socket]
+    ) -> int:
+        foreign = self._foreign.setdefault(netns, set())
+        foreign &= {each.cookie for each in now}
+        known = {each.key for each in entries if each.map == "owners"}
+        taken = {each.place for each in entries if each.map == "listeners" and each.value["count"]}
+        missing = [
+            each
+            for each in now
+            if each.cookie not in foreign
+            and (_cookie_key(each) not in known or place_of(each) not in taken)
+        ]
         if not missing:
             return 0
-        holders = owners({inode for inodes in missing.values() for inode in inodes})
+        holders = owners({each.inode for each in missing})
         entered = 0
-        for where, inodes in missing.items():
-            owner = next((holders[inode] for inode in inodes if inode in holders), None)
-            if owner is not None and in_cgroup(owner.pid, self._cgroup, self._mount):
-                self._enter(where, owner, len(inodes))
-                entered += 1
-            else:
-                self._foreign.add((where, frozenset(inodes)))
-        self._foreign = {
-            (where, inodes)
-            for where, inodes in self._foreign
-            if frozenset(now.get(where, ())) == inodes
-        }
+        for each in missing:
+            owner = holders.get(each.inode)
+            if owner is None or not in_cgroup(owner.pid, self._cgroup, self._mount):
+                foreign.add(each.cookie)
+                continue
+            place = place_of(each)
+            count = sum(place_of(other) == place for other in now)
+            self._enter(netns, each, owner, count)
+            entered += 1
         return entered
 
     def namespaces(self) -> dict[int, int]:
         """The network namespaces that have listeners, and a process that listened in each."""
         return {
-            int(key["netns"]): int(value["owner"]["pid"])
-            for key, value in self._entries()
-            if value["count"]
+            each.netns: int(each.value["owner"]["pid"])
+            for each in self._entries("listeners")
+            if each.value["count"]
         }
 
-    def shut(self) -> list[tuple[Any, Any]]:
-        """Keys and entries whose listeners no peer gets in to."""
-        return [(key, value) for key, value in self._entries() if value["flags"] & abi.C["SR_SHUT"]]
+    def shut(self) -> list[Entry]:
+        """The entries of listeners that let no peer in."""
+        return [each for each in self._entries() if each.value["flags"] & abi.C["SR_SHUT"]]
 
     def recorded(self) -> dict[Place, Any]:
-        """The entries of this network namespace: who listened, as it was at listen()."""
+        """Who listened, as it was at listen(), by place in this process's network namespace."""
         return {
-            _place(key): value
-            for key, value in self._entries()
-            if key["netns"] == self._netns and value["count"]
+            each.place: each.value
+            for each in self._entries("listeners")
+            if each.value["place"]["netns"] == self._netns and each.value["count"]
         }
 
-    def reopen(self, key: Any) -> None:
+    def reopen(self, entry: Entry) -> None:
         """Let peers in again."""
-        raw = libbpf.lookup(self._fd, key.tobytes(), abi.sizeof("sr_listener"))
+        raw = libbpf.lookup(self._kernel.map(entry.map), entry.key, abi.sizeof("sr_listener"))
         if raw is None:
             return
-        entry = np.frombuffer(bytearray(raw), abi.dtype("sr_listener"))
-        entry["flags"] &= ~np.uint32(abi.C["SR_SHUT"])
-        libbpf.update(self._fd, key.tobytes(), entry.tobytes())
+        value = np.frombuffer(bytearray(raw), abi.dtype("sr_listener"))
+        value["flags"] &= ~np.uint32(abi.C["SR_SHUT"])
+        libbpf.update(self._kernel.map(entry.map), entry.key, value.tobytes())
 
-    def _entries(self) -> Iterator[tuple[Any, Any]]:
-        for raw in libbpf.keys(self._fd, abi.sizeof("sr_listener_key")):
-            value = libbpf.lookup(self._fd, raw, abi.sizeof("sr_listener"))
-            if value is not None:
-                key = np.frombuffer(raw, abi.dtype("sr_listener_key"))[0]
-                yield key, np.frombuffer(value, abi.dtype("sr_listener"))[0]
+    def _entries(self, *maps: str) -> Iterator[Entry]:
+        for name in maps or tuple(_KEYS):
+            for key in libbpf.keys(self._kernel.map(name), _KEYS[name]):
+                raw = libbpf.lookup(self._kernel.map(name), key, abi.sizeof("sr_listener"))
+                if raw is not None:
+                    yield Entry(name, key, np.frombuffer(raw, abi.dtype("sr_listener"))[0])
 
-    def _sweep(
-        self, entries: dict[Any, Any], now: Mapping[Where, set[int]], seen: Mapping[int, Listening]
-    ) -> None:
-        stale = {
-            key.tobytes()
-            for key, value in entries.items()
-            if not value["count"] or (key["netns"] in seen and _where(key) not in now)
-        }
-        for key in stale & self._stale:
-            libbpf.delete(self._fd, key)
-        self._stale = stale - self._stale
+    def _sweep(self, entries: Sequence[Entry], now: Sequence[diag.Socket] | None) -> None:
+        """Given the listeners of the entries' namespace; `None` when nobody could look there."""
+        cookies = {_cookie_key(each) for each in now or ()}
+        places = {place_of(each) for each in now or ()}
 
-    def _enter(self, where: Where, owner: Owner, count: int) -> None:
-        netns, place = where
-        key = np.zeros(1, abi.dtype("sr_listener_key"))
-        key["netns"], key["port"] = netns, place.port
-        key["hi"], key["lo"] = place.address >> 64, place.address & (2**64 - 1)
+        def is_stale(each: Entry) -> bool:
+            if each.map == "listeners" and not each.value["count"]:
+                return True
+            if now is None:
+                return False
+            return each.key not in cookies if each.map == "owners" else each.place not in places
+
+        stale = {(each.map, each.key) for each in entries if is_stale(each)}
+        again = stale & self._stale
+        for name, key in again:
+            libbpf.delete(self._kernel.map(name), key)
+        self._stale -= {(each.map, each.key) for each in entries}
+        self._stale |= stale - again
+
+    def _enter(self, netns: int, found: diag.Socket, owner: Owner, count: int) -> None:
+        """Make the entries of a listener, where none came meanwhile."""
         value = np.zeros(1, abi.dtype("sr_listener"))
-        value["count"] = count
+        value["count"] = 1
+        place = value["place"][0]
+        place["netns"], place["port"] = netns, found.local_port
+        place["hi"], place["lo"] = found.local_address >> 64, found.local_address & (2**64 - 1)
         who = value["owner"][0]
         who["uid"], who["gid"], who["pid"] = owner.uid, owner.gid, owner.pid
         who["comm"][:15] = list(owner.comm.encode()[:15].ljust(15, b"\0"))
         self._describe_program(owner, who)
-        raw = libbpf.lookup(self._fd, key.tobytes(), abi.sizeof("sr_listener"))
+        libbpf.insert(self._kernel.map("owners"), _cookie_key(found), value.tobytes())
+        value["count"] = count
+        key = place.tobytes()
+        raw = libbpf.lookup(self._kernel.map("listeners"), key, abi.sizeof("sr_listener"))
         if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
-            libbpf.update(self._fd, key.tobytes(), value.tobytes())  # else it came meanwhile
+            libbpf.update(self._kernel.map("listeners"), key, value.tobytes())
 
     def _describe_program(self, owner: Owner, who: Any) -> None:
         inode = inode_of(f"/proc/{owner.pid}/exe")
@@ -284,9 +309,10 @@ class Registry:
         who["depth"] = depth
 
 
-def _where(key: Any) -> Where:
-    return int(key["netns"]), _place(key)
+def place_of(found: diag.Socket) -> Place:
+    """Where a listener listens."""
+    return Place(found.local_address, found.local_port)
 
 
-def _place(key: Any) -> Place:
-    return Place(int(key["hi"]) << 64 | int(key["lo"]), int(key["port"]))
+def _cookie_key(found: diag.Socket) -> bytes:
+    return found.cookie.to_bytes(8, sys.byteorder)

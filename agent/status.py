@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..control.model import Mode, Server
-from .enforcer import ServerState
-from .hooks import WAYS
+from .attachment import ServerState
 from .netns import netns_inum
 
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ def report(agent: Agent) -> dict[str, Any]:
     rules = policy.ruleset.active()
     servers = {
         server.word: _server(
-            server,
             enforcer.servers[server],
             totals[server],
             sum(rule.server is server for rule in rules),
@@ -84,14 +82,14 @@ def report(agent: Agent) -> dict[str, Any]:
     }
 
 
-def _server(
-    server: Server, state: ServerState, totals: dict[str, int], rules: int
-) -> dict[str, Any]:
-    way, proof = WAYS[server], state.proof
+def _server(state: ServerState, totals: dict[str, int], rules: int) -> dict[str, Any]:
+    way, proof = state.way, state.proof
     return {
         "mode": state.mode.word,
         "hook": way.name if state.attached else None,
         "covers": way.covers if state.attached else None,
+        "misses": (way.misses or None) if state.attached else None,
+        "refused_ways": [{"hook": name, "why": why} for name, why in state.passed_over.items()],
         "proof": {
             "ok": bool(proof and proof.ok),
             "at": proof.at.isoformat(timespec="seconds").replace("+00:00", "Z") if proof else None,
@@ -99,7 +97,7 @@ def _server(
         },
         "rules": rules,
         "refused": state.refused,
-        **{name: count for name, count in totals.items() if name not in ("lost", "proofs")},
+        **{name: count for name, count in totals.items() if name != "lost"},
     }
 
 

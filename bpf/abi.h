@@ -194,7 +194,6 @@ struct sr_totals {
 	u64 simulated; /* would have been rejections */
 	u64 exhausted; /* ran out of steps or of table: rejected */
 	u64 lost; /* events that found no room or no reader */
-	u64 proofs; /* requests of the agent's own */
 	u64 shut; /* peers turned away from a listener whose listen was rejected */
 	u64 unregistered; /* listeners for which the registry had no room */
 };
@@ -253,9 +252,14 @@ struct sr_listener_key {
 #define SR_SHUT 0x1 /* its listen was rejected: no peer is let in */
 #define SR_UNBOUND 0x2 /* judged at listen(), not at bind() */
 
+/*
+ * Who listens: at a place (`listeners`, the last one to begin), or with a socket
+ * (`owners`, keyed by its cookie; cookie 0 is whoever is not known).
+ */
 struct sr_listener {
 	u32 count; /* listening sockets; 0: none any more */
 	u32 flags;
+	struct sr_listener_key place;
 	struct sr_owner owner;
 };
 
@@ -275,13 +279,16 @@ struct sr_arrival {
 #define SR_BIND_EPHEMERAL 1 /* asked for port 0, as clients do: judged when it listens */
 #define SR_BIND_JUDGED 2 /* judged at bind(): not judged again when it listens */
 
-/* hooks, as events name them */
+/* hooks, as events name them and proofs are counted */
 #define SR_HOOK_CONNECT4 0
 #define SR_HOOK_CONNECT6 1
 #define SR_HOOK_POST_BIND4 2
 #define SR_HOOK_POST_BIND6 3
 #define SR_HOOK_TCP_LISTEN 4
 #define SR_HOOK_SK_LOOKUP 5
+#define SR_HOOK_SOCKET_LISTEN 6
+#define SR_HOOK_CONN_REQUEST 7
+#define SR_HOOKS 8
 
 struct sr_event {
 	u16 version; /* SR_ABI_VERSION */

@@ -67,14 +67,8 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 	}
 	if (!listener)
 		return SK_PASS;
-	if (listener->flags & SR_SHUT) {
-		u32 server = SR_LISTEN;
-		struct sr_totals *total = totals.lookup(&server);
-
-		if (total)
-			SR_ADD(total->shut);
+	if (sr_is_shut(listener))
 		return SK_DROP;
-	}
 	return sr_judge(ctx, SR_ACCEPT, SR_HOOK_SK_LOOKUP, w, &listener->owner, key.netns) == SR_ALLOW ?
 		       SK_PASS :
 		       SK_DROP;

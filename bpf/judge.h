@@ -38,11 +38,32 @@ static __always_inline u64 sr_ip6_half(u32 first, u32 second)
  * The probe has an end of its own, or an agent killed meanwhile would leave whoever
  * gets the process number next unjudged.
  */
-static __always_inline int sr_is_proof(const struct sr_control *c, const struct sr_owner *owner)
+static __always_inline int sr_is_proof(const struct sr_control *c, u32 hook,
+				       const struct sr_owner *owner)
 {
+	u64 *seen;
+
 	if (!c->probe_tgid || bpf_ktime_get_ns() > c->probe_until)
 		return 0;
-	return (owner ? owner->pid : sr_tgid()) == c->probe_tgid;
+	if ((owner ? owner->pid : sr_tgid()) != c->probe_tgid)
+		return 0;
+	seen = proofs.lookup(&hook);
+	if (seen)
+		SR_ADD(*seen);
+	return 1;
+}
+
+/* Whether nobody is let in to a listener, because its own listen was rejected. */
+static __always_inline int sr_is_shut(const struct sr_listener *listener)
+{
+	u32 server = SR_LISTEN;
+	struct sr_totals *total = totals.lookup(&server);
+
+	if (!(listener->flags & SR_SHUT))
+		return 0;
+	if (total)
+		SR_ADD(total->shut);
+	return 1;
 }
 
 static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 server, u32 rule,
@@ -109,10 +130,8 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 	for (int i = 0; i < SR_WORDS; i++)
 		w[i] ^= c->zero;
 	w[SR_W_BITS] |= server;
-	if (sr_is_proof(c, owner)) {
-		SR_ADD(total->proofs);
+	if (sr_is_proof(c, hook, owner))
 		return SR_ALLOW;
-	}
 	mode = c->mode[server];
 	if (mode == SR_OFF)
 		return SR_ALLOW;

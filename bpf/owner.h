@@ -59,13 +59,17 @@ static __always_inline u32 sr_socket_netns(u64 sk)
 	return sr_read32(sr_socket_net(sk), SR_OFF_NET_INUM);
 }
 
-/* Whether sk_lookup is attached in a network namespace, and not in one that had its number before. */
+/*
+ * Whether sk_lookup is attached in a network namespace, and not in one that had its
+ * number before. Where the kernel does not tell the agent cookies (before Linux 5.14)
+ * nothing is certain, and the answer is no.
+ */
 static __always_inline int sr_is_covered(u64 net)
 {
 	u32 inum = sr_read32(net, SR_OFF_NET_INUM);
 	u64 *cookie = namespaces.lookup(&inum);
 
-	return cookie && (!*cookie || *cookie == sr_read64(net, SR_OFF_NET_COOKIE));
+	return cookie && *cookie && *cookie == sr_read64(net, SR_OFF_NET_COOKIE);
 }
 
 static __always_inline u32 sr_current_netns(void)
@@ -92,6 +96,14 @@ static __always_inline void sr_ids(u32 *uid, u32 *gid)
 static __always_inline void sr_comm(u8 *comm)
 {
 	bpf_probe_read_kernel(comm, SR_COMM, (void *)(bpf_get_current_task() + SR_OFF_TASK_COMM));
+}
+
+static __always_inline u32 sr_read16(u64 base, u32 offset)
+{
+	u16 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
 }
 
 static __always_inline u64 sr_exe_file(void)

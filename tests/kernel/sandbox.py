@@ -16,18 +16,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sockrules.agent.enforcer import cgroup_mount, mount_bpffs
+from sockrules.agent.hooks import WAYS, Way
 from sockrules.control.client import Client
+from sockrules.control.model import Server
 from sockrules.control.paths import PINS, Paths
 
 from .processes import Processes
 
 PREFIX = "srtest"
 _numbers = itertools.count()
+
+
+FALLBACK = {"listen": "post_bind", "accept": "sk_lookup"}
+"""What most tests run with, on every kernel: bind() fails, peers get a reset."""
+
+BEST: dict[str, str] = {}
+"""What a host gets that says nothing. test_ways.py is about it."""
 
 
 class Sandbox(Processes):
@@ -63,11 +72,19 @@ class Sandbox(Processes):
 
     # -- the agent ----------------------------------------------------------------------
 
-    def configure(self, product: str = 'audit = "yes"', events: str = "", **modes: str) -> None:
-        servers = "".join(f'{server} = "{mode}"\n' for server, mode in modes.items())
+    def configure(
+        self,
+        product: str = 'audit = "yes"',
+        events: str = "",
+        hooks: Mapping[str, str] = FALLBACK,
+        **modes: str,
+    ) -> None:
+        def lines(values: Mapping[str, str]) -> str:
+            return "".join(f'{key} = "{value}"\n' for key, value in values.items())
+
         self.paths.agent_config.write_text(
-            f'[product]\n{product}\n[servers]\n{servers}[agent]\ncgroup = "{self.cgroup}"\n'
-            f"[events]\n{events}\n"
+            f'[product]\n{product}\n[servers]\n{lines(modes)}[hooks]\n{lines(hooks)}'
+            f'[agent]\ncgroup = "{self.cgroup}"\n[events]\n{events}\n'
         )
 
     def start(self, rules: str = "", *options: str, wait: bool = True) -> None:
@@ -116,6 +133,11 @@ class Sandbox(Processes):
             for server, state in answer["servers"].items():
                 if server in servers or not servers:
                     assert state["proof"]["ok"], f"{server}: {state}"
+
+    def way(self, server: Server) -> Way:
+        """How an active server is enforced here."""
+        name = self.call("status")["servers"][server.word]["hook"]
+        return next(way for way in WAYS[server] if way.name == name)
 
     def totals(self, server: str) -> dict[str, Any]:
         return dict(self.call("status")["servers"][server])

@@ -88,8 +88,8 @@ def test_the_last_to_join_a_group_answers_for_it(sandbox: Sandbox) -> None:
     with handover(sandbox, "group", 6102, group=3001) as (_, answer):
         assert answer == "ready"
         assert asked(sandbox, 6102) == "0"
-        with handover(sandbox, "group", 6102, group=3002) as (_, answer):
-            assert answer == "ready"
+        with handover(sandbox, "group", 6102, group=3002) as (_, second):
+            assert second == "ready"
             assert {asked(sandbox, 6102) for _ in range(8)} == {"ECONNREFUSED"}
             with handover(sandbox, "group", 6102, group=3001):
                 assert {asked(sandbox, 6102) for _ in range(8)} == {"0"}
