@@ -155,5 +155,10 @@ class Attachment:
             os.close(fd)
 
 
+def refused_ways(state: ServerState) -> list[dict[str, str]]:
+    """The better ways and why they are not taken, as `status` and `doctor` tell it."""
+    return [{"hook": name, "why": why} for name, why in state.passed_over.items()]
+
+
 def _told(hooks: Iterable[Hook], trouble: Mapping[Hook, str]) -> str:
     return "; ".join(f"{hook.name}: {trouble[hook]}" for hook in hooks if hook in trouble)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..control.model import Mode, Server
-from .attachment import ServerState
+from .attachment import ServerState, refused_ways
 from .netns import netns_inum
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _server(state: ServerState, totals: dict[str, int], rules: int) -> dict[str,
         "hook": way.name if state.attached else None,
         "covers": way.covers if state.attached else None,
         "misses": (way.misses or None) if state.attached else None,
-        "refused_ways": [{"hook": name, "why": why} for name, why in state.passed_over.items()],
+        "refused_ways": refused_ways(state),
         "proof": {
             "ok": bool(proof and proof.ok),
             "at": proof.at.isoformat(timespec="seconds").replace("+00:00", "Z") if proof else None,

@@ -11,6 +11,7 @@ import click
 from .. import render
 from ..messages import summary
 from ..times import age, local_text, parse_utc
+from .doctor import limits
 from .failures import Failed, document
 from .options import SERVERS, SETTINGS, here, json_option, root_option
 
@@ -185,6 +186,7 @@ def _notes(server: dict[str, Any], proof: dict[str, Any], mode: str) -> list[str
     notes = []
     if covers := server.get("covers"):
         notes.append(render.safe(covers))
+    notes += [render.coloured(note, render.FAINT) for note in limits(server)]
     if refused := server.get("refused"):
         notes.append(render.coloured(f"refused: {render.safe(refused)}", render.BAD))
     if mode != "off" and not proof.get("ok") and proof.get("why"):
