@@ -11,7 +11,6 @@ other server.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import struct
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -25,8 +24,8 @@ from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Limits, Table
 from . import libbpf
-from .inodes import Inode
 from .hooks import PROBE
+from .inodes import Inode
 from .loader import Capacity, Loaded
 from .netns import netns_inum
 
@@ -213,9 +212,7 @@ class Kernel:
 
     def proofs(self) -> dict[int, int]:
         """How many requests of the agent's own each hook saw (SR_HOOK_* of abi.h)."""
-        return {
-            hook: sum(self._numbers_per_cpu("proofs", hook)) for hook in range(abi.C["SR_HOOKS"])
-        }
+        return {hook: self._count("proofs", hook) for hook in range(abi.C["SR_HOOKS"])}
 
     def lost_by_cpu(self) -> dict[int, int]:
         """Events that found no room or no reader, for each CPU that lost any."""
@@ -237,9 +234,9 @@ class Kernel:
         )
         return np.frombuffer(raw or bytes(dtype.itemsize * self._cpus), dtype)
 
-    def _numbers_per_cpu(self, name: str, index: int) -> tuple[int, ...]:
+    def _count(self, name: str, index: int) -> int:
         raw = libbpf.lookup(self.map(name), index.to_bytes(4, sys.byteorder), 8 * self._cpus)
-        return struct.unpack(f"={self._cpus}Q", raw or bytes(8 * self._cpus))
+        return int(np.frombuffer(raw or b"", np.uint64).sum())
 
     def _forget_hits(self, generation: int, rules: int) -> None:
         zero = bytes(abi.sizeof("sr_hits") * self._cpus)

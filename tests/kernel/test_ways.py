@@ -7,7 +7,6 @@ for the kernels of Debian it is known.
 
 from __future__ import annotations
 
-import contextlib
 import platform
 import re
 from collections.abc import Iterator
