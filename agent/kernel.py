@@ -32,7 +32,7 @@ from .netns import netns_inum
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
 
-_STEP_CLASSES = (96, 320, Limits().steps)
+STEP_CLASSES = (96, 320, Limits().steps)
 """Step limits that programs are compiled for; a longer walk takes longer to verify."""
 
 
@@ -52,7 +52,7 @@ def capacity_for(table: Table) -> Capacity:
 
     need = table.required
     return Capacity(
-        steps=next(steps for steps in _STEP_CLASSES if steps >= need.steps),
+        steps=next(steps for steps in STEP_CLASSES if steps >= need.steps),
         entries=room(need.entries, 4096),
         slots=room(need.slots, 16384),
         bounds=room(need.bounds, 4096),

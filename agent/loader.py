@@ -10,6 +10,7 @@ refuses costs no other, and the end of the verifier's log says why.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import re
 import sys
@@ -247,9 +248,25 @@ def _bytecode(module: Any, function: str) -> bytes:
 
 def _load_one(module: Any, hook: Hook, code: bytes) -> int | str:
     """Load one program: its descriptor, or why the kernel refused it."""
+    fd, _ = _try_to_load(module, hook, code)
+    if fd >= 0:
+        return fd
+    said = os.strerror(-fd)
+    if -fd in (errno.EPERM, errno.E2BIG):  # the verifier had no look, or has no more to say
+        return said
+    again, log = _try_to_load(module, hook, code, _LOG_SIZE)
+    if again >= 0:
+        return again
+    if -again == errno.ENOSPC:  # a log that found no room, before Linux 6.4
+        return said
+    return "\n".join([said, *log.strip().splitlines()[-_LOG_TAIL:]])
+
+
+def _try_to_load(module: Any, hook: Hook, code: bytes, log_size: int = 0) -> tuple[int, str]:
+    """The descriptor or the negative errno, and the verifier's log if there is room for it."""
     from bcc.libbcc import lib
 
-    log = ctypes.create_string_buffer(_LOG_SIZE)
+    log = ctypes.create_string_buffer(log_size) if log_size else None
     fd: int = lib.bcc_func_load(
         module.module,
         hook.program_type,
@@ -258,17 +275,15 @@ def _load_one(module: Any, hook: Hook, code: bytes) -> int | str:
         len(code),
         lib.bpf_module_license(module.module),
         lib.bpf_module_kern_version(module.module),
-        0,
+        1 if log else 0,
         log,
-        len(log),
+        log_size,
         None,
         hook.attach_type,
     )
-    if fd >= 0:
-        return fd
-    code_of_error = ctypes.get_errno() or -fd
-    tail = log.value.decode(errors="replace").strip().splitlines()[-_LOG_TAIL:]
-    return "\n".join([os.strerror(code_of_error), *tail])
+    if fd < 0:
+        fd = -(ctypes.get_errno() or -fd)
+    return fd, log.value.decode(errors="replace") if log else ""
 
 
 def _descriptors(module: Any) -> dict[str, int]:

@@ -29,6 +29,7 @@ from sockrules.control.paths import PINS, Paths
 PREFIX = "srtest"
 CLIENT = Path(__file__).with_name("client.py").read_text()  # other users may not reach the file
 HAMMER = Path(__file__).with_name("hammer.py")
+HANDOVER = Path(__file__).with_name("handover.py")
 PYTHON = "/usr/bin/python3"
 _numbers = itertools.count()
 
@@ -248,6 +249,24 @@ class Sandbox:
                 with contextlib.suppress(OSError):
                     process.stdin.close()
                 process.kill()
+
+    @contextlib.contextmanager
+    def handed_over(self, how: str, port: int, listens: int, serves: int) -> Iterator[None]:
+        """handover.py, meanwhile."""
+        command = [PYTHON, "-I", "-S", str(HANDOVER), how, *map(str, (port, listens, serves))]
+        with subprocess.Popen(
+            self._governed(command, None),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdin and process.stdout
+            try:
+                assert process.stdout.readline().strip() == "ready"
+                yield
+            finally:
+                process.stdin.close()
+                process.wait(10)
 
     @contextlib.contextmanager
     def hammer(self, *targets: str, user: int | None = None) -> Iterator[Hammer]:
