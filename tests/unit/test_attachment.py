@@ -76,6 +76,7 @@ class Host:
             hook.counts
             for hook in self.attached()
             if hook.counts is not None
+            and not self.trouble
             and not any(word in hook.name for word in self.silent)
             and (hook.family is None or hook.family in self.families)
         }
