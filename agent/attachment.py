@@ -36,6 +36,15 @@ class ServerState:
     passed_over: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a rejected peer gets, `reset` or `drop`, and `why` that is not what was wanted."""
+
+    given: str
+    wanted: str
+    why: str
+
+
 class Attachment:
     """The hooks of one root.
 
@@ -100,9 +109,22 @@ class Attachment:
             hooks += self.servers[Server.ACCEPT].way.hooks
         return tuple(dict.fromkeys(hooks))
 
-    def peers_get(self) -> str:
-        """What a rejected peer gets: `reset` or `drop`."""
-        return "reset" if self.coverage.covered else "drop"
+    @property
+    def answer(self) -> Answer:
+        """What rejected peers get."""
+        alone = SK_LOOKUP in self.servers[Server.ACCEPT].way.hooks
+        why = ""
+        if alone and self.reject_with == "drop":
+            why = 'reject_with = "drop" cannot be had here: sk_lookup knows no other answer'
+        elif not alone and self.reject_with == "reset" and self.not_in_front:
+            why = f'reject_with = "reset" cannot be had here: {self.not_in_front}'
+        return Answer("reset" if self.coverage.covered else "drop", self.reject_with, why)
+
+    @property
+    def unguarded(self) -> dict[int, str]:
+        """Network namespaces with listeners whose peers nobody judges, and why."""
+        alone = SK_LOOKUP in self.servers[Server.ACCEPT].way.hooks
+        return dict(self.coverage.missing) if alone else {}
 
     def _in_front(self, servers: Collection[Server]) -> tuple[Hook, ...]:
         """sk_lookup answers with a reset where another accept hook would drop the SYN."""
@@ -182,6 +204,11 @@ class Attachment:
             self.coverage.detach()
         else:
             self.links.detach(hook)
+
+
+def refused_ways(state: ServerState) -> list[dict[str, str]]:
+    """The better ways and why they are not taken, as `status` and `doctor` tell it."""
+    return [{"hook": name, "why": why} for name, why in state.passed_over.items()]
 
 
 def _told(hooks: Iterable[Hook], trouble: Mapping[Hook, str]) -> str:

@@ -14,6 +14,7 @@ import fcntl
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -113,6 +114,8 @@ class Agent:
             await server.start()
             self.record.say("agent-started", f"agent started: {self._sentence()}")
             print(self._sentence(), flush=True)
+            if why := self.enforcer.attachment.answer.why:
+                print(why, file=sys.stderr, flush=True)
             self._watch_arrivals()
             tasks = [
                 asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),

@@ -30,6 +30,7 @@ from .inodes import Inode, inodes_of
 from .kernel import Kernel, capacity_for, fits, grace_period
 from .listeners import Registry
 from .loader import load
+from .longest_walk import is_too_long, longest_walk
 
 
 class EnforcerError(Exception):
@@ -132,12 +133,12 @@ class Enforcer:
         new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
         new.loaded.need(attached)
         try:
-            for hook in attached:
-                if hook.name in new.loaded.refused:
-                    raise EnforcerError(
-                        f"the kernel refuses the larger program for {hook.name}:"
-                        f" {new.loaded.refused[hook.name]}"
-                    )
+            if new.loaded.refused:
+                hook, why = next(iter(new.loaded.refused.items()))
+                raise EnforcerError(
+                    f"the kernel refuses the larger program for {hook}: {why}"
+                    + self._longest_walk(new, table, why)
+                )
             self.attachment.relink(new, attached)
         except (OSError, EnforcerError):
             self.attachment.relink(old, attached)
@@ -159,6 +160,14 @@ class Enforcer:
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
         kernel.loaded.open_arrivals(lambda _, data: self.arrivals.append(decode_arrival(data)))
         return kernel
+
+    def _longest_walk(self, kernel: Kernel, table: Table, why: str) -> str:
+        """What to add to a refusal that has to do with the length of the walk."""
+        if not is_too_long(why):
+            return ""
+        refused = [name for name, said in kernel.loaded.refused.items() if is_too_long(said)]
+        needed = table.required.steps
+        return "; " + longest_walk(needed, kernel.capacity, self._offsets, refused, self.cache)
 
     def _remove_old_maps(self) -> None:
         """Another version's maps, which nothing uses now that the programs are replaced."""
@@ -184,6 +193,9 @@ class Enforcer:
 
     def _arrange(self, modes: dict[Server, Mode]) -> None:
         self.attachment.arrange(self.kernel, modes)
+        for state in self.servers.values():
+            if self.table:
+                state.refused += self._longest_walk(self.kernel, self.table, state.refused)
         if any(mode is not Mode.OFF for mode in modes.values()):
             self.reconcile(sweep=False)  # who began to listen while the hooks were attached
 

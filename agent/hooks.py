@@ -92,7 +92,7 @@ _LISTEN_COVERS = (
     "listen() fails with EPERM; a listener on a port that the kernel chose in listen() is shut"
     " to every peer"
 )
-_ACCEPT_COVERS = "peers get no answer; all network namespaces, each socket's own listener"
+_ACCEPT_COVERS = "all network namespaces, each socket's own listener"
 _ACCEPT_MISSES = "a peer that arrives within microseconds of listen(), before its owner is known"
 
 WAYS: dict[Server, tuple[Way, ...]] = {
@@ -134,7 +134,7 @@ WAYS: dict[Server, tuple[Way, ...]] = {
             "sk_lookup",
             "sk_lookup",
             (SOCKOPS, SK_LOOKUP),
-            "peers get a reset; each network namespace with a listener",
+            "each network namespace with a listener",
             "the first milliseconds of a network namespace's first listener; in a SO_REUSEPORT"
             " group the last to listen answers for all",
         ),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import struct
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -32,7 +31,7 @@ from .loader import Capacity, Loaded
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
 
-_STEP_CLASSES = (96, 320, Limits().steps)
+STEP_CLASSES = (96, 320, Limits().steps)
 """Step limits that programs are compiled for; a longer walk takes longer to verify."""
 
 
@@ -52,7 +51,7 @@ def capacity_for(table: Table) -> Capacity:
 
     need = table.required
     return Capacity(
-        steps=next(steps for steps in _STEP_CLASSES if steps >= need.steps),
+        steps=next(steps for steps in STEP_CLASSES if steps >= need.steps),
         entries=room(need.entries, 4096),
         slots=room(need.slots, 16384),
         bounds=room(need.bounds, 4096),
@@ -216,9 +215,7 @@ class Kernel:
 
     def proofs(self) -> dict[int, int]:
         """How many requests of the agent's own each hook saw (SR_HOOK_* of abi.h)."""
-        return {
-            hook: sum(self._numbers_per_cpu("proofs", hook)) for hook in range(abi.C["SR_HOOKS"])
-        }
+        return {hook: self._count("proofs", hook) for hook in range(abi.C["SR_HOOKS"])}
 
     def lost_by_cpu(self) -> dict[int, int]:
         """Events that found no room or no reader, for each CPU that lost any."""
@@ -240,9 +237,9 @@ class Kernel:
         )
         return np.frombuffer(raw or bytes(dtype.itemsize * self._cpus), dtype)
 
-    def _numbers_per_cpu(self, name: str, index: int) -> tuple[int, ...]:
+    def _count(self, name: str, index: int) -> int:
         raw = libbpf.lookup(self.map(name), index.to_bytes(4, sys.byteorder), 8 * self._cpus)
-        return struct.unpack(f"={self._cpus}Q", raw or bytes(8 * self._cpus))
+        return int(np.frombuffer(raw or b"", np.uint64).sum())
 
     def _forget_hits(self, generation: int, rules: int) -> None:
         zero = bytes(abi.sizeof("sr_hits") * self._cpus)

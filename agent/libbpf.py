@@ -146,22 +146,39 @@ def prog_load(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id
     """A loaded program's descriptor.
 
     Raises:
-        ProgramRefused: with the verifier's log.
+        ProgramRefused: with the verifier's log, where it has something to say.
     """
-    log = ctypes.create_string_buffer(_LOG_SIZE)
+    fd, _ = _try_to_load(name, kind, attach_type, code, attach_btf_id, 0)
+    if fd >= 0:
+        return fd
+    if -fd in (errno.EPERM, errno.E2BIG):  # the verifier had no look, or came to no end
+        raise ProgramRefused(-fd, "")
+    again, log = _try_to_load(name, kind, attach_type, code, attach_btf_id, _LOG_SIZE)
+    if again >= 0:
+        return again
+    # ENOSPC: the log found no room, before Linux 6.4
+    raise ProgramRefused(-fd, "" if -again == errno.ENOSPC else log)
+
+
+def _try_to_load(
+    name: str, kind: int, attach_type: int, code: bytes, attach_btf_id: int, log_size: int
+) -> tuple[int, str]:
+    """The descriptor or the negative errno, and the verifier's log if there is room for it."""
+    log = ctypes.create_string_buffer(max(log_size, 1))
     opts = _ProgLoadOpts(
         sz=ctypes.sizeof(_ProgLoadOpts),
         expected_attach_type=max(attach_type, 0),
         attach_btf_id=attach_btf_id,
-        log_size=len(log),
-        log_buf=ctypes.addressof(log),
+        log_level=1 if log_size else 0,
+        log_size=log_size,
+        log_buf=ctypes.addressof(log) if log_size else None,
     )
     fd: int = libbpf().bpf_prog_load(
         kind, name.encode()[:15], b"GPL", code, ctypes.c_size_t(len(code) // 8), ctypes.byref(opts)
     )
     if fd < 0:
-        raise ProgramRefused(ctypes.get_errno() or -fd, log.value.decode(errors="replace"))
-    return fd
+        fd = -(ctypes.get_errno() or -fd)
+    return fd, log.value.decode(errors="replace")
 
 
 def btf_id(function: str, attach_type: int) -> int:

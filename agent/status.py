@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..control.model import Mode, Server
-from .attachment import ServerState
+from .attachment import ServerState, refused_ways
 from .netns import netns_inum
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ def report(agent: Agent) -> dict[str, Any]:
     }
     on = [state for state in enforcer.servers.values() if state.mode is not Mode.OFF]
     proven = all(state.attached and state.proof is not None and state.proof.ok for state in on)
-    missing = enforcer.coverage.missing
+    missing = enforcer.attachment.unguarded
     enforcing = proven and not missing and any(state.mode is Mode.ENFORCE for state in on)
     table = policy.table
+    if enforcer.servers[Server.ACCEPT].attached:
+        answer = enforcer.attachment.answer
+        servers["accept"] |= {"reject_with": asdict(answer)}
     return {
         "sentence": sentence(enforcer.servers, policy.revision.revision, agent.rules_error)
         + uncovered(len(missing))
@@ -89,7 +93,7 @@ def _server(state: ServerState, totals: dict[str, int], rules: int) -> dict[str,
         "hook": way.name if state.attached else None,
         "covers": way.covers if state.attached else None,
         "misses": (way.misses or None) if state.attached else None,
-        "refused_ways": [{"hook": name, "why": why} for name, why in state.passed_over.items()],
+        "refused_ways": refused_ways(state),
         "proof": {
             "ok": bool(proof and proof.ok),
             "at": proof.at.isoformat(timespec="seconds").replace("+00:00", "Z") if proof else None,

@@ -11,6 +11,7 @@ import click
 from .. import render
 from ..messages import summary
 from ..times import age, local_text, parse_utc
+from .doctor import limits
 from .failures import Failed, document
 from .options import SERVERS, SETTINGS, here, json_option, root_option
 
@@ -195,10 +196,22 @@ def _namespaces(namespaces: object) -> list[str]:
     return lines
 
 
+def _answer(answer: dict[str, Any]) -> list[str]:
+    """What a rejected peer gets, and why that is not what was wanted."""
+    given = {"reset": "a reset", "drop": "no answer, and time out"}.get(answer.get("given", ""))
+    notes = [f"rejected peers get {given}"] if given else []
+    if why := answer.get("why"):
+        notes.append(render.coloured(render.safe(why), render.WARN))
+    return notes
+
+
 def _notes(server: dict[str, Any], proof: dict[str, Any], mode: str) -> list[str]:
     notes = []
     if covers := server.get("covers"):
         notes.append(render.safe(covers))
+    if answer := server.get("reject_with"):
+        notes += _answer(answer)
+    notes += [render.coloured(note, render.FAINT) for note in limits(server)]
     if refused := server.get("refused"):
         notes.append(render.coloured(f"refused: {render.safe(refused)}", render.BAD))
     if mode != "off" and not proof.get("ok") and proof.get("why"):

@@ -63,6 +63,8 @@ def listen(kind, address, port):
     listener = make(kind, address)
     if kind in ("dual", "dual-unbound"):
         listener.setsockopt(*V6ONLY_OFF)
+    if kind == "group":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if "unbound" not in kind:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, int(port)))

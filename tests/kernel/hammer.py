@@ -7,9 +7,9 @@ hammer.py --rounds N TARGET...  (N rounds)
 A single target is tried without a pause, so that no gap is too short to be met.
 
 A target is connect:PORT, connect:PORT:SOURCE (the address it comes from), hasty:PORT
-(a connect that waits for no second SYN) or listen:PORT, on loopback. The last line is JSON: target -> outcome -> how often.
-An outcome is `ok` or the error's name. Connections end with a reset, so that
-no port is left waiting.
+(a connect that waits for no second SYN) or listen:PORT, on loopback. The last line
+is JSON: target -> outcome -> how often. An outcome is `ok` or the error's name.
+Connections end with a reset, so that no port is left waiting.
 """
 
 import errno

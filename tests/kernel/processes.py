@@ -12,6 +12,7 @@ from pathlib import Path
 
 CLIENT = Path(__file__).with_name("client.py").read_text()  # other users may not reach the file
 HAMMER = Path(__file__).with_name("hammer.py")
+HANDOVER = Path(__file__).with_name("handover.py")
 PYTHON = "/usr/bin/python3"
 
 Outcomes = dict[str, dict[str, int]]
@@ -96,6 +97,21 @@ class Processes:
         command = [program, "-I", "-S", "-c", CLIENT, "listen", kind, address, str(port)]
         with self.server(command, user) as (_, answer):
             yield answer
+
+    @contextlib.contextmanager
+    def handed_over(self, how: str, port: int, listens: int, serves: int) -> Iterator[None]:
+        """handover.py, meanwhile."""
+        command = [PYTHON, "-I", "-S", str(HANDOVER), how, *map(str, (port, listens, serves))]
+        with subprocess.Popen(
+            self.governed(command, None), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdin and process.stdout
+            try:
+                assert process.stdout.readline().strip() == "ready"
+                yield
+            finally:
+                process.stdin.close()
+                process.wait(10)
 
     @contextlib.contextmanager
     def server(

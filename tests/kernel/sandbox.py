@@ -99,7 +99,7 @@ class Sandbox(Processes):
             text=True,
         )
         if wait:
-            self.wait_until(self.answers, 30)
+            self.wait_until(self.answers, 120)  # emulated machines are slow
 
     def answers(self) -> bool:
         assert self.agent

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import platform
 import re
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +18,7 @@ import pytest
 
 from sockrules.control.model import Server
 
+from .processes import CLIENT, PYTHON
 from .sandbox import BEST, FALLBACK, Sandbox
 
 pytestmark = [pytest.mark.kernel, pytest.mark.matrix]
@@ -176,6 +179,62 @@ def test_the_owner_of_the_listener_is_known(best: Sandbox) -> None:
     for user, turned_away in ((2000, True), (2001, False)):
         with best.listener("plain", "127.0.0.1", 4003, user=user):
             assert is_turned_away(best, "127.0.0.1", 4003) is turned_away
+
+
+@pytest.mark.parametrize("how", ["pass", "inherit"])
+def test_a_listener_belongs_to_who_called_listen(best: Sandbox, how: str) -> None:
+    """Whoever serves it later: a process that got it passed, or a service that was activated."""
+    with best.handed_over(how, 4003, listens=2001, serves=2000):
+        assert not is_turned_away(best, "127.0.0.1", 4003)
+    with best.handed_over(how, 4003, listens=2000, serves=2001):
+        assert is_turned_away(best, "127.0.0.1", 4003)
+
+
+@pytest.mark.parametrize("last", ["ruled", "other"])
+def test_a_group_of_listeners_with_different_owners(
+    best: Sandbox, tmp_path: Path, last: str
+) -> None:
+    """SO_REUSEPORT: the preferred hooks know which socket a peer got; on the fallback the
+    last one to listen answers for all."""
+    ruled = tmp_path / "ruled-python"
+    shutil.copy(PYTHON, ruled)
+    rule = f"local.port == 4005 and program == {ruled}"
+    best.apply(
+        f'[[rule]]\nname = "ruled"\nserver = "accept"\nauthority = "no"\nwhen = "{rule}"\n{RULES}'
+    )
+    programs = [PYTHON, str(ruled)] if last == "ruled" else [str(ruled), PYTHON]
+    with (
+        best.listener("group", "127.0.0.1", 4005, program=programs[0]),
+        best.listener("group", "127.0.0.1", 4005, program=programs[1]),
+    ):
+        met = set(best.hammered(20, "hasty:4005")["hasty:4005"])
+    best.apply(RULES)
+    if best.way(Server.ACCEPT).word == "sk_lookup":
+        assert met == {"ECONNREFUSED" if last == "ruled" else "ok"}
+    else:
+        assert met == {"ok", "timeout"}
+
+
+def test_another_network_namespace(best: Sandbox) -> None:
+    """The preferred hooks see all of them."""
+    needs(best, Server.ACCEPT)
+    inside = ["unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "sh"]
+    serve = [*inside, PYTHON, "-m", "http.server", "--bind", "127.0.0.1", "4002"]
+    with best.background(serve) as server:
+
+        def meets() -> str:
+            command = [PYTHON, "-I", "-S", "-c", CLIENT, "connect", "hasty", "127.0.0.1", "4002"]
+            done = subprocess.run(
+                ["nsenter", f"--net=/proc/{server.pid}/ns/net", *command],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            return done.stdout.strip()
+
+        best.wait_until(lambda: meets() == "timeout", 20)
+        best.mark()
+        assert meets() == "timeout"
+        line = best.audit(server="accept", authority="no")[0]
+        assert line["sockrules"]["netns"] == Path(f"/proc/{server.pid}/ns/net").stat().st_ino
 
 
 def test_a_listener_older_than_the_agent_is_known(fresh: Sandbox) -> None:
