@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -138,6 +139,11 @@ class Sandbox(Processes):
         """How an active server is enforced here."""
         name = self.call("status")["servers"][server.word]["hook"]
         return next(way for way in WAYS[server] if way.name == name)
+
+    def links(self) -> set[str]:
+        """The hooks that are attached; sk_lookup has a link in each network namespace."""
+        names = (path.name for path in (self.paths.pins / "links").iterdir())
+        return {re.sub(r"^sk_lookup-\d+$", "sk_lookup", name) for name in names}
 
     def totals(self, server: str) -> dict[str, Any]:
         return dict(self.call("status")["servers"][server])
