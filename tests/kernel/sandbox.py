@@ -78,6 +78,7 @@ class Sandbox(Processes):
         product: str = 'audit = "yes"',
         events: str = "",
         hooks: Mapping[str, str] = FALLBACK,
+        reject_with: str = "auto",
         **modes: str,
     ) -> None:
         def lines(values: Mapping[str, str]) -> str:
@@ -85,6 +86,7 @@ class Sandbox(Processes):
 
         self.paths.agent_config.write_text(
             f'[product]\n{product}\n[servers]\n{lines(modes)}[hooks]\n{lines(hooks)}'
+            f'[accept]\nreject_with = "{reject_with}"\n'
             f'[agent]\ncgroup = "{self.cgroup}"\n[events]\n{events}\n'
         )
 
