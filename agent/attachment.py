@@ -59,7 +59,11 @@ class Attachment:
     """
 
     def __init__(
-        self, directory: Path, cgroup: Path, forced: Mapping[Server, str], reject_with: str
+        self,
+        directory: Path,
+        cgroup: Path,
+        forced: Mapping[Server, str],
+        reject_with: str = "auto",
     ) -> None:
         self.links = Links(directory)
         self.coverage = Coverage(self.links)

@@ -92,7 +92,7 @@ def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str,
         )
         return {}
     checks.append({"name": "BCC", "ok": True, "detail": compiler_version(), "fix": ""})
-    attachment = Attachment(place / "links", cgroup, {}, "auto")
+    attachment = Attachment(place / "links", cgroup, {})
     try:
         cgroup.mkdir()
         kernel.govern(cgroup, whole_host=False)

@@ -13,7 +13,7 @@ import pytest
 
 from sockrules.agent import attachment
 from sockrules.agent.attachment import Attachment
-from sockrules.agent.hooks import HOOKS, WAYS, Hook
+from sockrules.agent.hooks import HOOKS, SK_LOOKUP, WAYS, Hook
 from sockrules.agent.prove import Attempt
 from sockrules.control.agent_file import HOOK_WAYS
 from sockrules.control.model import Mode, Server
@@ -41,7 +41,12 @@ class Host:
         self.present: set[str] = set()
         self.log: list[str] = []
         self.loaded = SimpleNamespace(
-            need=self.need, programs=self.programs, refused=self.refused
+            need=self.need, programs=self.programs, refused=self.refused, instances=()
+        )
+        self.coverage = SimpleNamespace(
+            attach=lambda *_: self.attach(SK_LOOKUP, 1, None),
+            detach=lambda: self.detach(SK_LOOKUP),
+            missing={},
         )
 
     def need(self, hooks: Iterable[Hook]) -> None:
@@ -52,6 +57,12 @@ class Host:
                 self.programs[hook.name] = 1
 
     def set_mode(self, server: Server, mode: Mode) -> None:
+        pass
+
+    def map(self, name: str) -> int:
+        return 1
+
+    def report_arrivals(self, on: bool) -> None:
         pass
 
     def attach(self, hook: Hook, program: int, target: object) -> None:
@@ -90,12 +101,15 @@ def arranged(
     tmp_path: Path,
     modes: dict[Server, Mode] = ON,
     forced: dict[Server, str] | None = None,
+    reject_with: str = "auto",
 ) -> Attachment:
     monkeypatch.setattr(attachment, "prove", host.prove)
-    made = Attachment(tmp_path, tmp_path, forced or {})
+    made = Attachment(tmp_path, tmp_path, forced or {}, reject_with)
     links: Any = host
     kernel: Any = host
-    made.links = links
+    coverage: Any = host.coverage
+    host.coverage.covered = (1,) if reject_with == "reset" else ()
+    made.links, made.coverage = links, coverage
     made.arrange(kernel, modes)
     return made
 
@@ -214,3 +228,44 @@ def test_listen_alone_has_an_accept_hook_that_turns_peers_away(
 
 def test_agent_toml_knows_the_ways() -> None:
     assert {server: tuple(way.word for way in ways) for server, ways in WAYS.items()} == HOOK_WAYS
+
+
+def test_a_reset_is_put_in_front_of_a_hook_that_drops(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = Host()
+    made = arranged(host, monkeypatch, tmp_path, reject_with="reset")
+    assert words(made) == BEST
+    assert {"sk_lookup", "fmod_ret-conn_request"} <= host.present
+    assert (made.answer.given, made.answer.why) == ("reset", "")
+    made.arrange(host, OFF)  # type: ignore[arg-type]
+    assert not host.present
+
+
+@pytest.mark.parametrize("host", [Host(refuses=["sk_lookup"]), Host(unattachable=["sk_lookup"])])
+def test_a_reset_that_cannot_be_had_costs_no_enforcement(
+    host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = arranged(host, monkeypatch, tmp_path, reject_with="reset")
+    assert words(made) == BEST
+    assert all(state.attached for state in made.servers.values())
+    assert 'reject_with = "reset" cannot be had here: sk_lookup: ' in made.answer.why
+
+
+def test_silence_cannot_be_had_of_sk_lookup(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    host = Host(refuses=["fmod_ret", "lsm"])
+    made = arranged(host, monkeypatch, tmp_path, reject_with="drop")
+    assert 'reject_with = "drop" cannot be had here' in made.answer.why
+
+
+def test_a_namespace_that_sk_lookup_misses_is_guarded_by_the_hook_behind_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = arranged(Host(), monkeypatch, tmp_path, reject_with="reset")
+    made.coverage.missing = {7: "no room"}
+    assert made.unguarded == {}
+    made = arranged(Host(refuses=["fmod_ret", "lsm"]), monkeypatch, tmp_path)
+    made.coverage.missing = {7: "no room"}
+    assert made.unguarded == {7: "no room"}
