@@ -130,6 +130,21 @@ class Attachment:
         alone = SK_LOOKUP in self.servers[Server.ACCEPT].way.hooks
         return dict(self.coverage.missing) if alone else {}
 
+    def namespaces(self) -> dict[str, object]:
+        """What `status` shows of the network namespaces; numbers are inode numbers.
+
+        In those that are `missing` nobody judges; in those `without_reset` a hook behind
+        sk_lookup does, which drops.
+        """
+        missing = {str(inum): why for inum, why in sorted(dict(self.coverage.missing).items())}
+        alone = bool(self.unguarded)
+        return {
+            "own": self.coverage.own,
+            "covered": list(self.coverage.covered),
+            "missing": missing if alone else {},
+            "without_reset": {} if alone else missing,
+        }
+
     def _in_front(self, servers: Collection[Server]) -> tuple[Hook, ...]:
         """sk_lookup answers with a reset where another accept hook would drop the SYN."""
         resets = self.reject_with == "reset" and Server.ACCEPT in servers

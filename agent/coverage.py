@@ -198,14 +198,6 @@ class Coverage:
             self.missing.clear()
             self._instances, self._map = None, -1
 
-    def report(self) -> dict[str, object]:
-        """What `status` shows of the namespaces; numbers are inode numbers."""
-        return {
-            "own": self.own,
-            "covered": list(self.covered),
-            "missing": {str(inum): why for inum, why in sorted(dict(self.missing).items())},
-        }
-
     # -- one namespace ----------------------------------------------------------------
 
     def _attach(self, inum: int, path: str | None) -> None:

@@ -72,7 +72,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "generation": enforcer.kernel.generation,
         },
         "servers": servers,
-        "namespaces": enforcer.coverage.report(),
+        "namespaces": enforcer.attachment.namespaces(),
         "events": {
             "received": agent.record.received,
             "written": agent.record.log.written,

@@ -193,6 +193,8 @@ def _namespaces(namespaces: object) -> list[str]:
     if others > 0:
         lines.append(f"sk_lookup in this and {render.plural(others, 'other network namespace')}")
     lines += [f"network namespace {inum} is NOT COVERED: {why}" for inum, why in missing.items()]
+    for inum, why in (namespaces.get("without_reset") or {}).items():
+        lines.append(f"network namespace {inum}: rejected peers get no answer, not a reset: {why}")
     return lines
 
 
