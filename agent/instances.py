@@ -16,6 +16,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from ..control import abi
 from . import libbpf
@@ -38,10 +39,10 @@ class Instances:
 
     def __init__(self, load: Callable[[int], int | str], places: int) -> None:
         self._load = load
-        self._places = places
+        self._map = places
         self._spare: list[tuple[int, int]] = []
         self._used: dict[int, tuple[int, int]] = {}
-        self._next = 0
+        self._places_left = list(reversed(range(abi.C["SR_PLACES"])))
         self._lock = threading.Lock()
         self._closed = False
 
@@ -51,21 +52,25 @@ class Instances:
         Raises:
             NoInstance: the kernel refuses the program, or all places are taken.
         """
-        while True:
-            with self._lock:
-                if self._closed or len(self._spare) >= count:
-                    return
-                place = self._next
-                self._next += 1
-            if place >= abi.C["SR_PLACES"]:
+        with self._lock:
+            wanted = 0 if self._closed else max(0, count - len(self._spare))
+            if wanted > len(self._places_left):
                 raise NoInstance(f"more than {abi.C['SR_PLACES']} network namespaces")
-            fd = self._load(place)
-            if isinstance(fd, str):
-                with self._lock:
-                    self._next = min(self._next, place)
-                raise NoInstance(fd)
-            with self._lock:
-                self._spare.append((place, fd))
+            places = [self._places_left.pop() for _ in range(wanted)]
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            loaded = list(pool.map(self._load, places))
+        refused = ""
+        with self._lock:
+            for place, result in zip(places, loaded, strict=True):
+                if isinstance(result, str):
+                    refused = result
+                    self._places_left.append(place)
+                elif self._closed:
+                    os.close(result)
+                else:
+                    self._spare.append((place, result))
+        if refused:
+            raise NoInstance(refused)
 
     def of(self, inum: int) -> int:
         """The descriptor of a namespace's instance; loaded only where none is spare."""
@@ -99,4 +104,4 @@ class Instances:
 
     def _write(self, place: int, inum: int) -> None:
         key, value = (each.to_bytes(4, sys.byteorder) for each in (place, inum))
-        libbpf.update(self._places, key, value)
+        libbpf.update(self._map, key, value)
