@@ -127,7 +127,7 @@ class Coverage:
     def cover(self, inum: int, pid: int, cookie: int | None = None) -> bool:
         """Judge peers in a namespace in which a process listens; whether they are now.
 
-        Why not is in `missing`, unless nothing leads to the namespace any more.
+        Why not is in `missing`, unless the namespace is gone.
 
         Args:
             cookie: the namespace's, where it is known; another's is not covered in its place.
@@ -164,7 +164,7 @@ class Coverage:
         with self._changing:
             if self._instances is None:
                 return []
-            self.leave_dead()
+            self._leave_dead()
             listening = listeners()
             self._leave_idle(listening, listeners)
             for inum in set(self.missing) - set(listening):
@@ -174,21 +174,7 @@ class Coverage:
                 for inum in listening
                 if inum not in self._places or self._places[inum].cookie is None
             ]
-        found = []
-        for inum in untold:
-            pid = listening[inum]
-            if self.cover(inum, pid):
-                found.append(inum)
-            elif inum not in self.missing:
-                self.missing[inum] = f"process {pid} listened there; nothing leads to the namespace"
-        return found
-
-    def leave_dead(self) -> None:
-        """Notice namespaces that are gone; their numbers may be others' soon."""
-        with self._changing:
-            for inum in set(self._places) - {self.own}:
-                if not self._links.is_alive(SK_LOOKUP, inum):
-                    self._leave(inum)
+        return [inum for inum in untold if self.cover(inum, listening[inum])]
 
     def detach(self) -> None:
         """Leave every namespace, the agent's own too."""
@@ -219,6 +205,11 @@ class Coverage:
         if self._instances is not None:
             self._instances.free(inum)
         self._places.pop(inum, None)
+
+    def _leave_dead(self) -> None:
+        for inum in set(self._places) - {self.own}:
+            if not self._links.is_alive(SK_LOOKUP, inum):
+                self._leave(inum)
 
     def _leave_idle(
         self, listening: Mapping[int, int], listeners: Callable[[], Mapping[int, int]]

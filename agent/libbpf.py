@@ -173,8 +173,9 @@ def _try_to_load(
         log_size=log_size,
         log_buf=ctypes.addressof(log) if log_size else None,
     )
+    label = name.replace("-", "_").encode()[:15]  # what the kernel takes in a name
     fd: int = libbpf().bpf_prog_load(
-        kind, name.encode()[:15], b"GPL", code, ctypes.c_size_t(len(code) // 8), ctypes.byref(opts)
+        kind, label, b"GPL", code, ctypes.c_size_t(len(code) // 8), ctypes.byref(opts)
     )
     if fd < 0:
         fd = -(ctypes.get_errno() or -fd)

@@ -25,10 +25,13 @@ from ..control.addresses import format_address
 from . import diag, libbpf
 from .inodes import inode_of
 from .kernel import Kernel
-from .netns import all_namespaces, inside, netns_inum, processes
+from .netns import all_namespaces, inside, netns_inum, open_namespace, processes
 
 _KEYS = {"listeners": abi.sizeof("sr_listener_key"), "owners": 8}
 """The maps, and the sizes of their keys."""
+
+_OF_ALL_OTHERS = bytes(8)
+"""Key in `owners` of what stands for listeners that were not entered (bpf/mac.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,17 @@ def listening_everywhere(cgroup: Path, mount: Path) -> dict[int, list[diag.Socke
     return found
 
 
+def listening_in(netns: int, pid: int) -> list[diag.Socket]:
+    """The listeners of a network namespace in which a process listened; none when it is gone."""
+    namespace = open_namespace(netns, pid)
+    if namespace is None:
+        return []
+    try:
+        return inside(namespace, diag.listeners)
+    finally:
+        os.close(namespace)
+
+
 def processes_below(cgroup: Path) -> list[int]:
     """The processes of a cgroup v2 and of those below it."""
     found = []
@@ -180,13 +194,16 @@ class Registry:
         seen = listening_everywhere(self._cgroup, self._mount)
         entries: dict[int, list[Entry]] = {netns: [] for netns in seen}
         for each in self._entries():
-            entries.setdefault(each.netns, []).append(each)
+            if each.key != _OF_ALL_OTHERS:
+                entries.setdefault(each.netns, []).append(each)
         entered = 0
         for netns, known in entries.items():
+            now = seen.get(netns)
+            if now is None:
+                now = listening_in(netns, int(known[0].value["owner"]["pid"]))
             if sweep:
-                self._sweep(known, seen.get(netns))
-            if netns in seen:
-                entered += self._enter_missing(netns, known, seen[netns])
+                self._sweep(known, now)
+            entered += self._enter_missing(netns, known, now)
         self._foreign = {netns: each for netns, each in self._foreign.items() if netns in seen}
         return entered
 
@@ -254,19 +271,14 @@ class Registry:
                 if raw is not None:
                     yield Entry(name, key, np.frombuffer(raw, abi.dtype("sr_listener"))[0])
 
-    def _sweep(self, entries: Sequence[Entry], now: Sequence[diag.Socket] | None) -> None:
-        """Given the listeners of the entries' namespace; `None` when nobody could look there."""
-        cookies = {_cookie_key(each) for each in now or ()}
-        places = {place_of(each) for each in now or ()}
-
-        def is_stale(each: Entry) -> bool:
-            if each.map == "listeners" and not each.value["count"]:
-                return True
-            if now is None:
-                return False
-            return each.key not in cookies if each.map == "owners" else each.place not in places
-
-        stale = {(each.map, each.key) for each in entries if is_stale(each)}
+    def _sweep(self, entries: Sequence[Entry], now: Sequence[diag.Socket]) -> None:
+        cookies, places = {_cookie_key(each) for each in now}, {place_of(each) for each in now}
+        stale = {
+            (each.map, each.key)
+            for each in entries
+            if (each.map == "owners" and each.key not in cookies)
+            or (each.map == "listeners" and (not each.value["count"] or each.place not in places))
+        }
         again = stale & self._stale
         for name, key in again:
             libbpf.delete(self._kernel.map(name), key)

@@ -111,7 +111,7 @@ def mounts() -> dict[int, str]:
 
 
 def open_namespace(inum: int, pid: int) -> int | None:
-    """A descriptor of a namespace that a process listens in, `None` when it is not found.
+    """A descriptor of a namespace that a process listens in, `None` when it is gone.
 
     The process may have left the namespace, or ended and left the listener to another.
     """
@@ -121,13 +121,23 @@ def open_namespace(inum: int, pid: int) -> int | None:
             if netns_inum(fd) == inum:
                 return fd
             os.close(fd)
-    for fd in _of_sockets(pid):
-        if netns_inum(fd) == inum:
-            return fd
-        os.close(fd)
-    elsewhere = all_namespaces(processes(), mounted=False).get(inum)
+    found = _by_sockets(inum, [pid])
+    if found is not None:
+        return found
+    everybody = processes()
+    elsewhere = all_namespaces(everybody, mounted=False).get(inum)
     with contextlib.suppress(OSError):
-        return os.open(elsewhere, os.O_RDONLY | os.O_CLOEXEC) if elsewhere else None
+        if elsewhere is not None:
+            return os.open(elsewhere, os.O_RDONLY | os.O_CLOEXEC)
+    return _by_sockets(inum, everybody)
+
+
+def _by_sockets(inum: int, pids: Iterable[int]) -> int | None:
+    for pid in pids:
+        for fd in _of_sockets(pid):
+            if netns_inum(fd) == inum:
+                return fd
+            os.close(fd)
     return None
 
 

@@ -10,10 +10,12 @@ import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from sockrules.agent import libbpf
 from sockrules.agent.hooks import SK_LOOKUP
+from sockrules.control import abi
 
 from .processes import CLIENT, PYTHON, Processes
 from .sandbox import Sandbox
@@ -278,3 +280,25 @@ def test_a_namespace_that_cannot_be_covered_is_told_until_it_can(box: Sandbox) -
         with other.listener("plain", "127.0.0.1", 6004):
             until_covered(box, other.inum)
             assert other.client("connect", "plain", "127.0.0.1", 6004) == "ECONNREFUSED"
+
+
+def test_a_namespace_that_went_while_nothing_was_attached_is_no_alarm(box: Sandbox) -> None:
+    def registered() -> set[int]:
+        [path] = box.paths.pins.glob("maps-*/listeners")
+        listeners = libbpf.get_pinned(str(path))
+        assert listeners is not None
+        try:
+            size = abi.sizeof("sr_listener_key")
+            raw = b"".join(libbpf.keys(listeners, size))
+            return {int(key["netns"]) for key in np.frombuffer(raw, abi.dtype("sr_listener_key"))}
+        finally:
+            os.close(listeners)
+
+    with governed(box) as other:
+        gone = other.inum
+        box.activate("off", "accept")
+    assert gone in registered()
+    box.activate("enforce", "accept")
+    assert box.call("status")["enforcing"] is True
+    box.wait_until(lambda: gone not in registered(), 25, "what listened there is forgotten")
+    assert box.call("status")["enforcing"] is True
