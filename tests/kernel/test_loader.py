@@ -3,20 +3,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
-from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.hooks import CONNECT4, CONNECT6, PROBE, Hook
-from sockrules.agent.loader import Capacity, load, pinned_in
+from sockrules.agent.loader import Capacity, load
 from sockrules.agent.longest_walk import is_too_long, longest_walk
-from sockrules.control.paths import PINS
 
 pytestmark = pytest.mark.kernel
 
@@ -25,15 +20,11 @@ ENDLESS = Capacity(steps=9000, entries=64, slots=64, bounds=64, rules=64, known=
 
 
 @pytest.fixture
-def macros() -> Iterator[dict[str, int | str]]:
-    mount_bpffs()
-    pins = PINS / f"srtest-{os.getpid()}-loader"
-    pins.mkdir(parents=True)
-    yield {**offset_macros(), **pinned_in(pins)}
-    shutil.rmtree(pins)
+def macros() -> dict[str, int]:
+    return offset_macros()
 
 
-def test_programs_are_loaded_when_they_are_needed(macros: dict[str, int | str]) -> None:
+def test_programs_are_loaded_when_they_are_needed(macros: dict[str, int]) -> None:
     loaded = load(SMALL, macros)
     assert not loaded.programs
     loaded.need((PROBE, CONNECT4))
@@ -46,7 +37,7 @@ def test_programs_are_loaded_when_they_are_needed(macros: dict[str, int | str]) 
 
 
 def test_a_refused_program_costs_no_other_and_the_verifier_is_quoted(
-    macros: dict[str, int | str],
+    macros: dict[str, int],
 ) -> None:
     wrong = Hook("wrong", "sr_connect4", 13, 3, "cgroup")  # a sockops program, by its word
     loaded = load(SMALL, macros, (wrong, CONNECT4))
@@ -57,7 +48,7 @@ def test_a_refused_program_costs_no_other_and_the_verifier_is_quoted(
 
 @pytest.mark.slow
 def test_a_walk_that_is_too_long_is_told_from_other_refusals(
-    macros: dict[str, int | str], tmp_path: Path
+    macros: dict[str, int], tmp_path: Path
 ) -> None:
     loaded = load(ENDLESS, macros, (CONNECT4,))
     why = loaded.refused["connect4"]
