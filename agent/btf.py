@@ -52,6 +52,7 @@ OFFSETS = (
     Offset("SR_OFF_TASK_TGID", "task_struct", ("tgid",)),
     Offset("SR_OFF_TASK_COMM", "task_struct", ("comm",)),
     Offset("SR_OFF_TASK_CRED", "task_struct", ("cred",)),
+    Offset("SR_OFF_CRED_USER_NS", "cred", ("user_ns",)),
     Offset("SR_OFF_CRED_UID", "cred", ("uid",)),
     Offset("SR_OFF_CRED_GID", "cred", ("gid",)),
     Offset("SR_OFF_MM_EXE_FILE", "mm_struct", ("exe_file",)),
