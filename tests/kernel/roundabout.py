@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,11 +75,14 @@ def nobody_gets_in(box: Sandbox, outcome: str) -> bool:
     return box.client("connect", "plain", "127.0.0.1", outcome) in TURNED_AWAY
 
 
-def io_uring_or_skip() -> None:
-    """For tests that some kernels, by their configuration, rightly lack the means for."""
+def io_uring_or_skip(since: tuple[int, int] = (5, 5)) -> None:
+    """For tests of what some kernels, by their age or configuration, rightly lack."""
     switch = Path("/proc/sys/kernel/io_uring_disabled")
     if switch.exists() and switch.read_text().strip() != "0":
-        pytest.skip("kernel.io_uring_disabled")
+        pytest.skip("sysctl kernel.io_uring_disabled is set")
+    major, minor = platform.release().split(".")[:2]
+    if (int(major), int(minor)) < since:
+        pytest.skip(f"io_uring has this since Linux {since[0]}.{since[1]}")
 
 
 def by_fallback(box: Sandbox, server: str) -> bool:

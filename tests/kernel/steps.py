@@ -12,7 +12,8 @@ bind PLACE, connect PLACE, listen
 fastopen-sendto PLACE, fastopen-sendmsg PLACE
 unspec-bind PORT            bind(2) with AF_UNSPEC, which Linux takes for 0.0.0.0
 disconnect                  connect(2) with AF_UNSPEC
-shutdown, send, accept      accept: go on with the accepted socket
+shutdown, send, receive, accept
+                            accept: go on with the accepted socket
 fail STEP...                a step that must fail, with whatever error
 uring[-async|-sqpoll] STEP  connect, bind, listen, accept, fastopen-sendmsg by io_uring
 user UID, effective-user UID, fork, pass, steal
@@ -235,6 +236,8 @@ def take(sock, word, *rest):
         checked(LIBC.sendmsg(sock.fileno(), ctypes.byref(message), socket.MSG_FASTOPEN))
     elif word == "send":
         checked(LIBC.send(sock.fileno(), b"hello", 5, socket.MSG_NOSIGNAL))
+    elif word == "receive":
+        sock.recv(100)
     elif word == "listen":
         checked(LIBC.listen(sock.fileno(), 128))
     elif word == "shutdown":

@@ -224,19 +224,6 @@ def test_a_tcp_of_ones_own_on_a_raw_socket_is_not_seen(sandbox: Sandbox) -> None
     assert sandbox.inside(begin, user=2000).stdout.strip() == "EPERM"
 
 
-MPTCP_SERVER = """
-import socket, sys
-listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262)
-listener.bind(("127.0.0.1", 4020))
-listener.listen()
-print("listening", flush=True)
-peer = listener.accept()[0]
-peer.recv(10)
-peer.send(b"the address is announced by now")
-sys.stdin.readline()
-"""
-
-
 @pytest.mark.kernel(optional=True)
 def test_mptcp_subflows_that_a_peer_asks_for(sandbox: Sandbox) -> None:
     """The kernel opens them, so the address is judged and the user is not known."""
@@ -254,17 +241,14 @@ def test_mptcp_subflows_that_a_peer_asks_for(sandbox: Sandbox) -> None:
             (of_user + rule % ("to-address", "remote.port == 4021"), "to-address", "no"),
         ):
             sandbox.apply(rules)
-            with contextlib.ExitStack() as stack:
-                server = stack.enter_context(sandbox.popen([PYTHON, "-I", "-c", MPTCP_SERVER]))
-                stack.callback(server.kill)
-                assert server.stdout and server.stdout.readline()
-                sandbox.mark()
-                connect = ("socket inet mptcp", "connect 127.0.0.1 4020", "send", "wait")
-                with walking(sandbox, *connect, user=2000):
-                    subflow = next(
-                        line for line in sandbox.audit(2, server="connect")
-                        if line["destination"]["port"] == 4021
-                    )  # fmt: skip
+            sandbox.mark()
+            server = ("bind 127.0.0.1 4020", "listen", "wait", "accept", "receive", "send", "wait")
+            client = ("connect 127.0.0.1 4020", "send", "receive", "wait")
+            with walking(sandbox, "socket inet mptcp", "option reuseaddr 1", *server) as served:
+                served.go_on()
+                with walking(sandbox, "socket inet mptcp", *client, user=2000):
+                    lines = sandbox.audit(2, server="connect")
+            subflow = next(line for line in lines if line["destination"]["port"] == 4021)
             assert (subflow["rule"]["name"], subflow["sockrules"]["authority"]) == (name, authority)
             assert "executable" not in subflow["process"]
     finally:
