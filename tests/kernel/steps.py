@@ -58,6 +58,9 @@ OPTIONS = {  # ip(7), ipv6(7), tcp(7), socket(7); numbers of include/uapi/linux
     "device": (socket.SOL_SOCKET, 25),
 }
 
+KEPT = []
+"""Sockets that Python would close, being used no more."""
+
 
 def checked(result):
     if result < 0:
@@ -142,6 +145,7 @@ def uring(sock, way, step, *place):
     elif step == "bind":
         ring.run(56, sock.fileno(), at, offset=size, flags=flags)
     elif step == "accept":
+        KEPT.append(sock)
         return socket.socket(fileno=ring.run(13, sock.fileno(), flags=flags))
     elif step == "listen":
         ring.run(57, sock.fileno(), length=128, flags=flags)
@@ -205,10 +209,9 @@ def visit(sock):
 
 def serve(sock):
     print(sock.getsockname()[1], flush=True)
-    peers = []  # kept, or their connections would end
     while sys.stdin not in (ready := select.select([sock, sys.stdin], [], [])[0]):
         for each in ready:
-            peers.append(each.accept()[0])
+            KEPT.append(each.accept()[0])
 
 
 def take(sock, word, *rest):
@@ -243,6 +246,7 @@ def take(sock, word, *rest):
     elif word == "shutdown":
         checked(LIBC.shutdown(sock.fileno(), 2))
     elif word == "accept":
+        KEPT.append(sock)
         sock = sock.accept()[0]
     elif word.startswith("uring"):
         return uring(sock, word, *rest)

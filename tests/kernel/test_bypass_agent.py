@@ -86,6 +86,8 @@ def test_users_reach_neither_maps_nor_links_nor_programs(running: Sandbox) -> No
 ASK = """
 import os, socket, sys
 os.chdir(sys.argv[1])  # where a user could not go: the way to a test's folder is closed
+os.setgroups([])
+os.setresgid(*[int(sys.argv[3])] * 3)
 os.setresuid(*[int(sys.argv[3])] * 3)
 try:
     socket.socket(socket.AF_UNIX).connect(sys.argv[2])
