@@ -102,6 +102,13 @@ static __always_inline u64 sr_memberships(const struct sr_header *h, u32 gen, co
 	return bits;
 }
 
+/* One comparison after the other: clang would begin all at once and spill what it began. */
+#define SR_THEN(statement)                             \
+	do {                                           \
+		asm volatile("" : "+r"(misses));       \
+		statement;                             \
+	} while (0)
+
 /* The sign bit of the result says whether the box does not match: no branches (see above). */
 static __always_inline u64 sr_misses(const struct sr_entry *e, const u64 *w)
 {
@@ -110,15 +117,19 @@ static __always_inline u64 sr_misses(const struct sr_entry *e, const u64 *w)
 	u64 program = w[SR_W_PROGRAM] >> 32, service = w[SR_W_PROGRAM] & 0xffffffff;
 	u64 bits = (w[SR_W_BITS] & e->bits_mask) ^ e->bits_value;
 
-	return (bits | -bits) | SR_OUTSIDE(remote_port, e->remote_port_lo, e->remote_port_hi) |
-	       SR_OUTSIDE(local_port, e->local_port_lo, e->local_port_hi) |
-	       SR_OUTSIDE(uid, e->uid_lo, e->uid_hi) | SR_OUTSIDE(gid, e->gid_lo, e->gid_hi) |
-	       SR_OUTSIDE(program, e->program_lo, e->program_hi) |
-	       SR_OUTSIDE(service, e->service_lo, e->service_hi) |
-	       sr_above(w[SR_W_REMOTE_LO] - e->remote_lo, e->remote_lo_span) |
-	       sr_above(w[SR_W_REMOTE_HI] - e->remote_hi, e->remote_hi_span) |
-	       sr_above(w[SR_W_LOCAL_LO] - e->local_lo, e->local_lo_span) |
-	       sr_above(w[SR_W_LOCAL_HI] - e->local_hi, e->local_hi_span);
+	u64 misses = bits | -bits;
+
+	SR_THEN(misses |= SR_OUTSIDE(remote_port, e->remote_port_lo, e->remote_port_hi));
+	SR_THEN(misses |= SR_OUTSIDE(local_port, e->local_port_lo, e->local_port_hi));
+	SR_THEN(misses |= SR_OUTSIDE(uid, e->uid_lo, e->uid_hi));
+	SR_THEN(misses |= SR_OUTSIDE(gid, e->gid_lo, e->gid_hi));
+	SR_THEN(misses |= SR_OUTSIDE(program, e->program_lo, e->program_hi));
+	SR_THEN(misses |= SR_OUTSIDE(service, e->service_lo, e->service_hi));
+	SR_THEN(misses |= sr_above(w[SR_W_REMOTE_LO] - e->remote_lo, e->remote_lo_span));
+	SR_THEN(misses |= sr_above(w[SR_W_REMOTE_HI] - e->remote_hi, e->remote_hi_span));
+	SR_THEN(misses |= sr_above(w[SR_W_LOCAL_LO] - e->local_lo, e->local_lo_span));
+	SR_THEN(misses |= sr_above(w[SR_W_LOCAL_HI] - e->local_hi, e->local_hi_span));
+	return misses;
 }
 
 /*
