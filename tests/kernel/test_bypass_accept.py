@@ -129,6 +129,7 @@ def test_listeners_of_one_port_that_are_two_programs(sandbox: Sandbox) -> None:
     assert outcome == ("ok" if by_fallback(sandbox, "accept") else "turned away")
 
 
+@pytest.mark.matrix
 def test_listeners_of_one_port_that_are_two_users(sandbox: Sandbox) -> None:
     """Each on a device of its own, or bind(2) would refuse the second one."""
     sandbox.inside(["ip", "link", "add", "other", "type", "veth", "peer", "name", "end"])
@@ -145,11 +146,12 @@ def test_listeners_of_one_port_that_are_two_users(sandbox: Sandbox) -> None:
 
 
 def test_a_listener_of_another_cgroup(sandbox: Sandbox) -> None:
+    """Where a narrower cgroup is governed, what listens outside is not."""
     outside = f"cgroup {sandbox.cgroup.parent}"
-    way = ("socket inet", "bind 127.0.0.1 6004", "listen", "serve")
-    with walking(sandbox, outside, *way) as walk:
-        outcome = met(sandbox, walk.said)
-    assert outcome == ("ok" if by_fallback(sandbox, "accept") else "turned away")
+    way = ("socket inet", "option reuseaddr 1", "bind 127.0.0.1 6004", "listen", "serve")
+    for before, outcome in (((outside,), "ok"), ((), "turned away")):
+        with walking(sandbox, *before, *way) as walk:
+            assert met(sandbox, walk.said) == outcome
 
 
 def test_a_simultaneous_open_is_a_matter_of_connect_alone(sandbox: Sandbox) -> None:
@@ -161,8 +163,8 @@ def test_a_simultaneous_open_is_a_matter_of_connect_alone(sandbox: Sandbox) -> N
 
 
 FILL = """
-import socket
-for a in range(200):
+import socket, sys
+for a in range(int(sys.argv[1])):
     for port in range(20000, 20400):
         with socket.socket() as one:
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -171,11 +173,13 @@ for a in range(200):
 """
 
 
+@pytest.mark.matrix
 def test_a_full_registry_of_listeners(fresh: Sandbox) -> None:
     """Any user fills it faster than the agent sweeps it."""
     fresh.configure(accept="enforce")
     fresh.start(RULES)
-    done = fresh.inside([PYTHON, "-I", "-S", "-c", FILL], user=2002)
+    addresses = "200" if by_fallback(fresh, "accept") else "2"  # the others have no such limit
+    done = fresh.inside([PYTHON, "-I", "-S", "-c", FILL, addresses], user=2002)
     assert done.returncode == 0, done.stderr
     with fresh.listener("plain", "127.0.0.1", 6004):
         outcome = met(fresh, 6004)

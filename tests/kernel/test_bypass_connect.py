@@ -114,6 +114,7 @@ def test_what_was_done_to_the_socket_before_does_not_help(
     assert steps(sandbox, "socket inet", *before, f"connect {DENIED}") == "EPERM"
 
 
+@pytest.mark.matrix
 @pytest.mark.kernel(optional=True)
 @pytest.mark.parametrize("family", ["smc", "inet smc"])
 def test_smc(sandbox: Sandbox, family: str) -> None:

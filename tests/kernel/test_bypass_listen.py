@@ -109,6 +109,7 @@ def test_listen_without_a_chosen_port(sandbox: Sandbox, before: list[str]) -> No
         assert not nobody_gets_in(sandbox, walk.said)
 
 
+@pytest.mark.matrix
 def test_listen_without_a_chosen_port_in_another_network_namespace(sandbox: Sandbox) -> None:
     way = ("userns", "netns", "socket inet", "listen", "visit")
     assert steps(sandbox, *way, user=2002) == "ok"
@@ -120,6 +121,7 @@ FAILED_BIND = ("fail bind 192.0.2.1 0", f"bind {DENIED}")
 CONNECTED = ("bind 127.0.0.1 0", "connect 127.0.0.1 5000", "disconnect", f"bind {DENIED}")
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("before", [FAILED_BIND, CONNECTED], ids=["failed", "connected"])
 def test_a_bind_to_port_0_first_gets_nobody_in(sandbox: Sandbox, before: tuple[str, ...]) -> None:
     with (
@@ -129,6 +131,7 @@ def test_a_bind_to_port_0_first_gets_nobody_in(sandbox: Sandbox, before: tuple[s
         assert nobody_gets_in(sandbox, walk.said.rpartition(": ")[2])
 
 
+@pytest.mark.matrix
 def test_a_bind_to_port_0_first_in_another_network_namespace(sandbox: Sandbox) -> None:
     way = ("userns", "netns", "socket inet")
     assert steps(sandbox, *way, f"bind {DENIED}", user=2000) == "EPERM"
