@@ -39,7 +39,8 @@ def unmap_executable():
             copy = LIBC.mmap(None, size, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0)
             if "r" in rights:
                 ctypes.memmove(copy, start, size)
-            LIBC.mprotect(copy, size, sum(1 << n for n, right in enumerate("rwx") if right in rights))
+            protection = sum(1 << bit for bit, right in enumerate("rwx") if right in rights)
+            LIBC.mprotect(copy, size, protection)
             LIBC.mremap(copy, size, size, MAYMOVE_FIXED, start)
 
 

@@ -15,7 +15,7 @@ from .sandbox import PYTHON, Sandbox
 
 STEPS = Path(__file__).with_name("steps.py").read_text()  # other users may not reach the file
 
-TURNED_AWAY = {"ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EAGAIN", "EINPROGRESS", "timeout"}
+TURNED_AWAY = {"ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EINPROGRESS", "timeout"}
 """What a peer meets that accept rejects: a reset or silence, as the hook has it."""
 
 

@@ -135,7 +135,7 @@ class Ring:
         return result
 
 
-def uring(sock, way, step, *place):
+def uring(way, sock, step, *place):
     ring = Ring(way == "uring-sqpoll")
     flags = Ring.ASYNC if way == "uring-async" else 0
     raw = ctypes.create_string_buffer(sockaddr(*place)) if place else None
@@ -153,7 +153,7 @@ def uring(sock, way, step, *place):
         message = Message(sockaddr(*place))
         ring.run(9, sock.fileno(), ctypes.addressof(message), 1, flags=flags,
                  op_flags=socket.MSG_FASTOPEN)  # fmt: skip
-    return sock
+    return None
 
 
 def set_option(sock, name, value):
@@ -214,79 +214,110 @@ def serve(sock):
             KEPT.append(each.accept()[0])
 
 
+def make(_, family, protocol="tcp"):
+    made = socket.socket(FAMILIES[family], socket.SOCK_STREAM, PROTOCOLS[protocol])
+    # no time limit of Python's: it would make the socket non-blocking
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 5, 0))
+    return made
+
+
+def call(name, sock, *arguments):
+    checked(getattr(LIBC, name)(sock.fileno(), *arguments))
+
+
+def at_place(name):
+    """bind(2) or connect(2)."""
+    return lambda sock, *place: call(name, sock, raw := sockaddr(*place), len(raw))
+
+
+def fastopen_sendto(sock, *place):
+    raw = sockaddr(*place)
+    call("sendto", sock, b"hello", 5, socket.MSG_FASTOPEN, raw, len(raw))
+
+
+def fastopen_sendmsg(sock, *place):
+    call("sendmsg", sock, ctypes.byref(Message(sockaddr(*place))), socket.MSG_FASTOPEN)
+
+
+def unspec_bind(sock, port):
+    raw = struct.pack("=HH12x", socket.AF_UNSPEC, socket.htons(int(port)))
+    call("bind", sock, raw, len(raw))
+
+
+def accept(sock):
+    KEPT.append(sock)
+    return sock.accept()[0]
+
+
+def become_user(_, number):
+    os.setgroups([])
+    os.setresgid(*[int(number)] * 3)
+    os.setresuid(*[int(number)] * 3)
+
+
+def join_cgroup(_, path):
+    with open(f"{path}/cgroup.procs", "w") as procs:
+        procs.write(str(os.getpid()))
+
+
+def leave_netns(_):
+    checked(LIBC.unshare(CLONE_NEWNET))
+    loopback_up()
+
+
+def check_peer(sock, address, port):
+    if sock.getpeername()[:2] != (address, int(port)):
+        raise OSError(0, f"the peer is {sock.getpeername()}")
+
+
+def wait(_):
+    print("waiting", flush=True)
+    sys.stdin.readline()
+
+
+def fail(sock, *step):
+    try:
+        take(sock, *step)
+    except OSError:
+        return
+    raise OSError(0, "did not fail")
+
+
+STEPS = {
+    "socket": make,
+    "option": set_option,
+    "bind": at_place("bind"),
+    "connect": at_place("connect"),
+    "listen": lambda sock: call("listen", sock, 128),
+    "fastopen-sendto": fastopen_sendto,
+    "fastopen-sendmsg": fastopen_sendmsg,
+    "unspec-bind": unspec_bind,
+    "disconnect": lambda sock: call("connect", sock, bytes(16), 16),
+    "shutdown": lambda sock: call("shutdown", sock, 2),
+    "send": lambda sock: call("send", sock, b"hello", 5, socket.MSG_NOSIGNAL),
+    "receive": lambda sock: call("recv", sock, ctypes.create_string_buffer(100), 100, 0),
+    "accept": accept,
+    "fail": fail,
+    "uring": lambda *step: uring("uring", *step),
+    "uring-async": lambda *step: uring("uring-async", *step),
+    "uring-sqpoll": lambda *step: uring("uring-sqpoll", *step),
+    "user": become_user,
+    "effective-user": lambda _, number: os.seteuid(int(number)),
+    "fork": lambda _: in_child(),
+    "pass": passed,
+    "steal": stolen,
+    "cgroup": join_cgroup,
+    "netns": leave_netns,
+    "userns": lambda _: checked(LIBC.unshare(CLONE_NEWUSER)) and None,
+    "visit": visit,
+    "peer": check_peer,
+    "wait": wait,
+}
+
+
 def take(sock, word, *rest):
     """One step; the socket to go on with."""
-    if word == "socket":
-        protocol = PROTOCOLS[rest[1]] if rest[1:] else 0
-        sock = socket.socket(FAMILIES[rest[0]], socket.SOCK_STREAM, protocol)
-        # no time limit: Python would make the socket non-blocking
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 5, 0))
-    elif word == "option":
-        set_option(sock, *rest)
-    elif word in ("bind", "connect"):
-        raw = sockaddr(*rest)
-        checked(getattr(LIBC, word)(sock.fileno(), raw, len(raw)))
-    elif word == "unspec-bind":
-        raw = struct.pack("=HH12x", socket.AF_UNSPEC, socket.htons(int(rest[0])))
-        checked(LIBC.bind(sock.fileno(), raw, len(raw)))
-    elif word == "disconnect":
-        checked(LIBC.connect(sock.fileno(), bytes(16), 16))
-    elif word == "fastopen-sendto":
-        raw = sockaddr(*rest)
-        checked(LIBC.sendto(sock.fileno(), b"hello", 5, socket.MSG_FASTOPEN, raw, len(raw)))
-    elif word == "fastopen-sendmsg":
-        message = Message(sockaddr(*rest))
-        checked(LIBC.sendmsg(sock.fileno(), ctypes.byref(message), socket.MSG_FASTOPEN))
-    elif word == "send":
-        checked(LIBC.send(sock.fileno(), b"hello", 5, socket.MSG_NOSIGNAL))
-    elif word == "receive":
-        sock.recv(100)
-    elif word == "listen":
-        checked(LIBC.listen(sock.fileno(), 128))
-    elif word == "shutdown":
-        checked(LIBC.shutdown(sock.fileno(), 2))
-    elif word == "accept":
-        KEPT.append(sock)
-        sock = sock.accept()[0]
-    elif word.startswith("uring"):
-        return uring(sock, word, *rest)
-    elif word == "user":
-        os.setgroups([])
-        os.setresgid(*[int(rest[0])] * 3)
-        os.setresuid(*[int(rest[0])] * 3)
-    elif word == "effective-user":
-        os.seteuid(int(rest[0]))
-    elif word == "fork":
-        in_child()
-    elif word == "pass":
-        return passed(sock)
-    elif word == "steal":
-        return stolen(sock)
-    elif word == "cgroup":
-        with open(f"{rest[0]}/cgroup.procs", "w") as procs:
-            procs.write(str(os.getpid()))
-    elif word == "netns":
-        checked(LIBC.unshare(CLONE_NEWNET))
-        loopback_up()
-    elif word == "userns":
-        checked(LIBC.unshare(CLONE_NEWUSER))
-    elif word == "visit":
-        visit(sock)
-    elif word == "peer":
-        if sock.getpeername()[:2] != (rest[0], int(rest[1])):
-            raise OSError(0, f"the peer is {sock.getpeername()}")
-    elif word == "wait":
-        print("waiting", flush=True)
-        sys.stdin.readline()
-    elif word == "fail":
-        try:
-            take(sock, *rest)
-        except OSError:
-            return sock
-        raise OSError(0, "did not fail")
-    else:
-        raise SystemExit(f"what is {word}?")
-    return sock
+    return STEPS[word](sock, *rest) or sock
 
 
 def main(steps):
