@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from .roundabout import TURNED_AWAY, by_fallback, io_uring_or_skip, steps, walking
-from .sandbox import PYTHON, Sandbox
+from .processes import PYTHON
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from .roundabout import TURNED_AWAY, steps, walking
-from .sandbox import PYTHON, Sandbox
+from .processes import PYTHON
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 

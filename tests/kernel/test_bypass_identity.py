@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from .roundabout import STEPS, command, steps
-from .sandbox import PYTHON, Sandbox
+from .processes import PYTHON
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 
