@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..control.model import Mode, Server
 from .coverage import Coverage
-from .hooks import SK_LOOKUP, WAYS, Hook, Way
+from .hooks import GUARD, SK_LOOKUP, WAYS, Hook, Way
 from .kernel import Kernel
 from .links import Links, Target
 from .prove import Attempt, Proof, prove
@@ -69,6 +69,8 @@ class Attachment:
         self.coverage = Coverage(self.links)
         self.reject_with = reject_with
         self.not_in_front = ""
+        self.forgeable = "nothing is attached"
+        """Why programs could forge what they are; empty where the guard is attached."""
         self.cgroup = cgroup
         self._ways = {
             server: [way for way in ways if way.word == forced.get(server, way.word)]
@@ -99,7 +101,9 @@ class Attachment:
             state.attached = on and not state.refused
             state.proof = attempt.proof(hooks) if state.attached and attempt else None
         self.not_in_front = _told(self._in_front(needed), trouble)
+        self.forgeable = self._guard(kernel) if needed else "nothing is attached"
         wanted = {hook for server in needed for hook in self.hooks_of(server)}
+        wanted.update([GUARD] if needed else [])
         wanted.update(self._in_front(needed))
         for hook in self.links.attached():
             if hook not in wanted:
@@ -198,6 +202,14 @@ class Attachment:
         """Put other programs into the links that there are, one after the other."""
         for hook in hooks:
             self._link(kernel, hook)
+
+    def _guard(self, kernel: Kernel) -> str:
+        kernel.loaded.need((GUARD,))
+        try:
+            self._link(kernel, GUARD)
+        except OSError as error:
+            return str(error)
+        return ""
 
     def _link(self, kernel: Kernel, hook: Hook) -> None:
         loaded = kernel.loaded

@@ -33,7 +33,7 @@ SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "mac.c", "probe.c
 MAPS = (
     *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits", "proofs"),
     *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
-    *("places", "namespaces", "arrivals", "paths", "no_path", "events"),
+    *("overflowed", "places", "namespaces", "arrivals", "paths", "no_path", "events"),
 )
 _PATIENCE = 120  # seconds; some 2 are needed
 

@@ -207,8 +207,12 @@ class Coverage:
         self._places.pop(inum, None)
 
     def _leave_dead(self) -> None:
-        for inum in set(self._places) - {self.own}:
-            if not self._links.is_alive(SK_LOOKUP, inum):
+        for inum in set(self._places):
+            if self._links.is_alive(SK_LOOKUP, inum):
+                continue
+            if inum == self.own:  # somebody detached it
+                self._attach(inum, "/proc/self/ns/net")
+            else:
                 self._leave(inum)
 
     def _leave_idle(

@@ -262,6 +262,9 @@ class Agent:
         async with self.changing:
             await self.in_worker(self.enforcer.refresh_programs)
             self.hits.collect()
+            mended = await self.in_worker(self.enforcer.mend)
+        if mended:
+            self.record.say("hooks-restored", f"somebody took away {', '.join(mended)}: put back")
 
     async def _reconcile(self) -> None:
         if any(state.mode is not Mode.OFF for state in self.enforcer.servers.values()):

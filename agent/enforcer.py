@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import stat
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -95,7 +96,8 @@ class Enforcer:
     def start(self, table: Table, modes: dict[Server, Mode]) -> None:
         """Load, fill, attach what `modes` asks for, and prove it."""
         mount_bpffs()
-        (self.pins / "links").mkdir(parents=True, exist_ok=True)
+        make_private(self.pins)
+        (self.pins / "links").mkdir(exist_ok=True)
         self._offsets = offset_macros()
         self.known = inodes_of((*table.programs, *table.directories))
         self._kernel, self.table = self._load(table, self.known, modes), table
@@ -255,8 +257,19 @@ class Enforcer:
         """Take the last events; what is decided from now on is counted as lost."""
         self.kernel.silence()
 
+    def mend(self) -> list[str]:
+        """Put back hooks and pins that somebody took away; their names."""
+        links = self.attachment.links
+        mount_bpffs()
+        mended = links.restore_pins()
+        detached = links.detached(links.attached())
+        if detached:
+            self._arrange({server: state.mode for server, state in self.servers.items()})
+        return sorted({*mended, *detached})
+
     def close(self) -> None:
         """Let go; what is pinned goes on."""
+        self.attachment.links.close()
         if self._kernel is not None:
             self._kernel.close()
             self._kernel = None
@@ -292,6 +305,19 @@ def cgroup_mount() -> Path:
     raise EnforcerError("no cgroup v2 hierarchy is mounted; mount one at /sys/fs/cgroup")
 
 
+def make_private(pins: Path) -> None:
+    """Make the directory of pins, root's alone: whoever may write there could detach everything."""
+    for directory in (pins.parent, pins):
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        status = directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid or status.st_mode & 0o022:
+            raise EnforcerError(
+                f"{directory} is not a directory that only root may write to; somebody else made"
+                " it: look who, and remove it"
+            )
+
+
 def mount_bpffs() -> None:
     """Mount the BPF file system where it is missing, as systemd does at boot."""
     place = "/sys/fs/bpf"
@@ -299,7 +325,10 @@ def mount_bpffs() -> None:
     if any(line.split()[4] == place and " - bpf " in line for line in mounts):
         return
     done = subprocess.run(
-        ["mount", "-t", "bpf", "bpf", place], capture_output=True, text=True, check=False
+        ["mount", "-t", "bpf", "-o", "mode=0700", "bpf", place],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise EnforcerError(f"cannot mount the BPF file system at {place}: {done.stderr.strip()}")

@@ -64,9 +64,13 @@ FMOD_RET_ACCEPT = _security(
 LSM_LISTEN = _security("lsm", _LSM, "socket_listen", "socket_listen")
 LSM_ACCEPT = _security("lsm", _LSM, "conn_request", "inet_conn_request")
 
+GUARD = Hook("guard", "sr_task_prctl", *_FMOD_RET, "kernel", symbol="security_task_prctl")
+"""Keeps programs from forging what they are; serves no server, and every one is better with it."""
+
 HOOKS = (
     *(CONNECT4, CONNECT6, BIND4, BIND6, POST_BIND4, POST_BIND6, SOCKOPS, SK_LOOKUP),
     *(FMOD_RET_LISTEN, FMOD_RET_ACCEPT, LSM_LISTEN, LSM_ACCEPT),
+    GUARD,
 )
 
 PROBE = Hook("probe", "sr_probe", 6, -1, "nothing")

@@ -39,6 +39,10 @@ PROBE_LASTS = 20_000_000_000
 """Nanoseconds after which an armed probe is over, whatever became of the agent."""
 
 
+NOBODY = bytes(abi.sizeof("sr_listener_key"))
+"""The key under which the map `listeners` has who answers for listeners that are not in it."""
+
+
 class AbiMismatch(Exception):
     """The compiler laid a struct out otherwise than Python reads it."""
 
@@ -194,10 +198,19 @@ class Kernel:
             os.close(fd)
         nobody = np.zeros(1, abi.dtype("sr_listener"))
         nobody["owner"]["uid"] = nobody["owner"]["gid"] = 0xFFFFFFFF
-        if whole_host:
-            libbpf.update(self.map("owners"), bytes(8), nobody.tobytes())
-        else:
-            libbpf.delete(self.map("owners"), bytes(8))
+        nobody["count"] = 1
+        for name, key in (("owners", bytes(8)), ("listeners", NOBODY)):
+            if whole_host:
+                libbpf.update(self.map(name), key, nobody.tobytes())
+            else:
+                libbpf.delete(self.map(name), key)
+
+    def has_overflowed(self) -> bool:
+        """Whether a listener found no room in the registry since `set_overflowed(False)`."""
+        return any(libbpf.lookup(self.map("overflowed"), bytes(4), 4) or b"")
+
+    def set_overflowed(self, flag: bool) -> None:
+        libbpf.update(self.map("overflowed"), bytes(4), int(flag).to_bytes(4, sys.byteorder))
 
     def _put_control(self) -> None:
         libbpf.update(self.map("control"), bytes(4), self._control.tobytes())

@@ -7,6 +7,7 @@ import contextlib
 import ctypes
 import errno
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,9 @@ class Links:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self._held: dict[str, tuple[int, int | None]] = {}
+        """By path of the pin: a descriptor, so that removing the pin detaches nothing while the
+        agent runs, and the number of the target."""
 
     def _path(self, hook: Hook, number: int | None = None) -> str:
         name = hook.name if number is None else f"{hook.name}-{number}"
@@ -54,30 +58,67 @@ class Links:
         only after the new one is in place: for a moment both judge.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self._path(hook, target.number if target and hook.target == "netns" else None)
+        number = target.number if target else None
+        path = self._path(hook, number if hook.target == "netns" else None)
         old = libbpf.get_pinned(path)
         try:
-            if old is not None and target is not None and _target_of(old, hook) == target.number:
-                try:
-                    libbpf.link_update(old, program_fd)
-                    return
-                except OSError as error:
-                    if error.errno not in (errno.ENOLINK, errno.EINVAL, errno.ENODEV):
-                        raise
-            new = (
-                libbpf.link_to_kernel(program_fd)
-                if target is None
-                else libbpf.link_create(program_fd, target.fd, hook.attach_type)
-            )
-            try:
-                self._pin(new, path)
+            if old is not None and _replace(old, hook, program_fd, number):
+                link = os.dup(old)
+            else:
+                link = self._attach_anew(hook, program_fd, target, path)
                 if old is not None:
                     _detach(old)
-            finally:
-                os.close(new)
         finally:
             if old is not None:
                 os.close(old)
+        self._hold(path, link, number)
+
+    def _attach_anew(
+        self, hook: Hook, program_fd: int, target: Target | None, path: str
+    ) -> int:
+        """A new link, pinned."""
+        new = (
+            libbpf.link_to_kernel(program_fd)
+            if target is None
+            else libbpf.link_create(program_fd, target.fd, hook.attach_type)
+        )
+        try:
+            self._pin(new, path)
+        except OSError:
+            os.close(new)
+            raise
+        return new
+
+    def _hold(self, path: str, link: int, number: int | None) -> None:
+        self._let_go(path)
+        self._held[path] = (link, number)
+
+    def _let_go(self, path: str) -> None:
+        link, _ = self._held.pop(path, (None, None))
+        if link is not None:
+            os.close(link)
+
+    def restore_pins(self) -> list[str]:
+        """Pin again what somebody unpinned meanwhile; the names of these links."""
+        lost = [path for path in self._held if not os.path.exists(path)]
+        for path in lost:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._pin(self._held[path][0], path)
+        return [os.path.basename(path) for path in lost]
+
+    def detached(self, hooks: Iterable[Hook]) -> list[str]:
+        """The links of these hooks that somebody detached, though their targets are there."""
+        wanted = {self._path(hook): hook for hook in hooks if hook.target == "cgroup"}
+        return [
+            os.path.basename(path)
+            for path, (link, number) in self._held.items()
+            if path in wanted and _target_of(link, wanted[path]) != number
+        ]
+
+    def close(self) -> None:
+        """Let the descriptors go; what is pinned stays attached."""
+        for path in list(self._held):
+            self._let_go(path)
 
     def _pin(self, link: int, path: str) -> None:
         """Pin in the place of what is pinned there; whenever this ends, one of them is."""
@@ -91,14 +132,14 @@ class Links:
         """Detach and unpin, from a network namespace if one is given; whether there was a link."""
         path = self._path(hook, number)
         link = libbpf.get_pinned(path)
-        if link is None:
-            return False
-        try:
-            _detach(link)
-            os.unlink(path)
-        finally:
-            os.close(link)
-        return True
+        if link is not None:
+            try:
+                _detach(link)
+                os.unlink(path)
+            finally:
+                os.close(link)
+        self._let_go(path)
+        return link is not None
 
     def sweep(self) -> None:
         """Let go what was pinned halfway when an agent was killed."""
@@ -118,8 +159,10 @@ class Links:
         return {int(number) for number in numbers if number.isdecimal()}
 
     def is_alive(self, hook: Hook, number: int) -> bool:
-        """Whether the network namespace of a link still exists."""
-        link = libbpf.get_pinned(self._path(hook, number))
+        """Whether a link is attached to its network namespace still; not if that is gone."""
+        path = self._path(hook, number)
+        held, _ = self._held.get(path, (None, None))
+        link = libbpf.get_pinned(path) if held is None else os.dup(held)
         if link is None:
             return False
         try:
@@ -135,6 +178,19 @@ class Links:
         self.sweep()
         with contextlib.suppress(OSError):
             self.directory.rmdir()
+
+
+def _replace(link: int, hook: Hook, program_fd: int, number: int | None) -> bool:
+    """Put another program into a link, where it is one to this target and the kernel can."""
+    if number is None or _target_of(link, hook) != number:
+        return False
+    try:
+        libbpf.link_update(link, program_fd)
+    except OSError as error:
+        if error.errno in (errno.ENOLINK, errno.EINVAL, errno.ENODEV):
+            return False
+        raise
+    return True
 
 
 def _detach(link: int) -> None:

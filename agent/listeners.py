@@ -11,6 +11,8 @@ meanwhile keeps its entry.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,11 +29,11 @@ from .inodes import inode_of
 from .kernel import Kernel
 from .netns import all_namespaces, inside, netns_inum, open_namespace, processes
 
+_NS_GET_USERNS = 0xB701  # include/uapi/linux/nsfs.h
+_INIT_USER_NS = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+
 _KEYS = {"listeners": abi.sizeof("sr_listener_key"), "owners": 8}
 """The maps, and the sizes of their keys."""
-
-_OF_ALL_OTHERS = bytes(8)
-"""Key in `owners` of what stands for listeners that were not entered (bpf/mac.c)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,11 +193,12 @@ class Registry:
 
     def reconcile(self, *, sweep: bool = True) -> int:
         """Enter listeners that are missing, sweep entries that are stale; how many were entered."""
+        if self._kernel.has_overflowed():
+            self._kernel.set_overflowed(False)  # until somebody finds no room again
         seen = listening_everywhere(self._cgroup, self._mount)
         entries: dict[int, list[Entry]] = {netns: [] for netns in seen}
         for each in self._entries():
-            if each.key != _OF_ALL_OTHERS:
-                entries.setdefault(each.netns, []).append(each)
+            entries.setdefault(each.netns, []).append(each)
         entered = 0
         for netns, known in entries.items():
             now = seen.get(netns)
@@ -267,6 +270,8 @@ class Registry:
     def _entries(self, *maps: str) -> Iterator[Entry]:
         for name in maps or tuple(_KEYS):
             for key in libbpf.keys(self._kernel.map(name), _KEYS[name]):
+                if not any(key):  # stands for nobody (Kernel.govern)
+                    continue
                 raw = libbpf.lookup(self._kernel.map(name), key, abi.sizeof("sr_listener"))
                 if raw is not None:
                     yield Entry(name, key, np.frombuffer(raw, abi.dtype("sr_listener"))[0])
@@ -296,12 +301,17 @@ class Registry:
         who["uid"], who["gid"], who["pid"] = owner.uid, owner.gid, owner.pid
         who["comm"][:15] = list(owner.comm.encode()[:15].ljust(15, b"\0"))
         self._describe_program(owner, who)
-        libbpf.insert(self._kernel.map("owners"), _cookie_key(found), value.tobytes())
-        value["count"] = count
         key = place.tobytes()
         raw = libbpf.lookup(self._kernel.map("listeners"), key, abi.sizeof("sr_listener"))
-        if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
-            libbpf.update(self._kernel.map("listeners"), key, value.tobytes())
+        try:
+            libbpf.insert(self._kernel.map("owners"), _cookie_key(found), value.tobytes())
+            value["count"] = count
+            if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
+                libbpf.update(self._kernel.map("listeners"), key, value.tobytes())
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            self._kernel.set_overflowed(True)
 
     def _describe_program(self, owner: Owner, who: Any) -> None:
         inode = inode_of(f"/proc/{owner.pid}/exe")
@@ -311,7 +321,10 @@ class Registry:
         if owner.program is None:
             return
         self.programs[inode.number, inode.device] = owner.program
-        above = [inode_of(str(parent)) for parent in Path(owner.program).parents]
+        if not mounted_by_host(owner.pid):
+            return
+        inside_root = f"/proc/{owner.pid}/root"
+        above = [inode_of(f"{inside_root}{parent}") for parent in Path(owner.program).parents]
         depth = 0
         for directory in above[: abi.C["SR_DEPTH"]]:
             if directory is not None:
@@ -319,6 +332,22 @@ class Registry:
                 who["above"][depth]["device"] = directory.device
                 depth += 1
         who["depth"] = depth
+
+
+def mounted_by_host(pid: int) -> bool:
+    """Whether a process sees mounts of the host's own user namespace (NS_GET_USERNS, ioctl_ns(2)).
+
+    Whoever has a user namespace may put any file below any directory there.
+    """
+    try:
+        with open(f"/proc/{pid}/ns/mnt", "rb") as mounts:
+            owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+    except OSError:
+        return False
+    try:
+        return os.fstat(owner).st_ino == _INIT_USER_NS
+    finally:
+        os.close(owner)
 
 
 def place_of(found: diag.Socket) -> Place:

@@ -73,6 +73,10 @@ def report(agent: Agent) -> dict[str, Any]:
         },
         "servers": servers,
         "namespaces": enforcer.attachment.namespaces(),
+        "programs": {
+            "named": len(table.programs) + len(table.directories),
+            "forgeable": enforcer.attachment.forgeable,
+        },
         "events": {
             "received": agent.record.received,
             "written": agent.record.log.written,

@@ -5,8 +5,10 @@
  * its own, because the program has no other way to know where it runs.
  *
  * The hook also runs for ports on which nobody listens; the registry keeps
- * those out, so a port scan is not a thousand accept requests. A SYN that is
- * sent again is judged again.
+ * those out, so a port scan is not a thousand accept requests. Where the whole
+ * host is governed and the registry has had no room for a listener, every SYN is
+ * judged until the agent has made room, those without an entry as for nobody
+ * known (the entry with the empty key). A SYN that is sent again is judged again.
  */
 #include "judge.h"
 
@@ -15,6 +17,13 @@ static __always_inline struct sr_listener *sr_find(struct sr_listener_key *key)
 	struct sr_listener *listener = listeners.lookup(key);
 
 	return listener && listener->count ? listener : NULL;
+}
+
+static __always_inline int sr_has_overflowed(void)
+{
+	u32 zero = 0, *flag = overflowed.lookup(&zero);
+
+	return flag && *flag;
 }
 
 /* The namespace of this instance: the agent writes its place over the mark (agent/bytecode.py). */
@@ -64,6 +73,11 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 		key.hi = 0;
 		key.lo = 0;
 		listener = sr_find(&key);
+	}
+	if (!listener && sr_has_overflowed()) { /* perhaps one that found no room */
+		struct sr_listener_key nobody = {};
+
+		listener = sr_find(&nobody);
 	}
 	if (!listener)
 		return SK_PASS;

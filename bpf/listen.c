@@ -19,10 +19,13 @@ static __always_inline void sr_note_bind(struct bpf_sock_addr *ctx)
 	u64 cookie;
 	u32 ephemeral = SR_BIND_EPHEMERAL;
 
-	if (!sr_is_tcp(ctx->type, ctx->protocol) || ctx->user_port)
+	if (!sr_is_tcp(ctx->type, ctx->protocol))
 		return;
 	cookie = bpf_get_socket_cookie(ctx);
-	binds.update(&cookie, &ephemeral);
+	if (ctx->user_port) /* what an earlier bind() asked for, and did not get or gave up */
+		binds.delete(&cookie);
+	else
+		binds.update(&cookie, &ephemeral);
 }
 
 int sr_bind4(struct bpf_sock_addr *ctx)

@@ -89,7 +89,7 @@ static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 	u64 cookie = bpf_get_socket_cookie(ctx);
 	struct sr_listener_key place = {};
 	struct sr_listener *none, *own, *there;
-	u32 zero = 0, server = SR_LISTEN, flags;
+	u32 zero = 0, one = 1, server = SR_LISTEN, flags;
 	struct sr_control *c = control.lookup(&zero);
 	struct sr_totals *total = totals.lookup(&server);
 
@@ -107,10 +107,13 @@ static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 	there = listeners.lookup(&place);
 	if (!own || !there) {
 		SR_ADD(total->unregistered);
+		overflowed.update(&zero, &one);
 		return;
 	}
 	sr_enter_owner(own, &place, flags);
-	there->flags = flags;
+	if (!there->count)
+		there->flags = 0;
+	there->flags |= flags; /* who joins a group does not open what is shut */
 	there->place = place;
 	there->owner = own->owner;
 	SR_ADD(there->count);

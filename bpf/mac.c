@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * listen and accept, preferred: the security hooks socket_listen and
- * inet_conn_request, which refuse listen(2) itself and drop a peer's SYN.
+ * inet_conn_request, which refuse listen(2) itself and drop a peer's SYN; and
+ * task_prctl, which keeps programs from forging what they are.
  *
- * Each program serves two ways. As fmod_ret it is attached to the function
+ * Each of the first two serves two ways. As fmod_ret it is attached to the function
  * security_..., which the kernel always calls; as an LSM program it is called only
  * where bpf is in the list of active security modules. Both get the function's
  * arguments as an array of u64; what they point to is read by the kernel's own
@@ -130,4 +131,28 @@ int sr_conn_request(u64 *ctx)
 		     sr_socket_netns(sk)) == SR_DENY)
 		return SR_REFUSE;
 	return 0;
+}
+
+#define SR_PR_SET_MM 35 /* include/uapi/linux/prctl.h */
+#define SR_PR_SET_MM_EXE_FILE 13
+#define SR_PR_SET_MM_MAP 14
+
+/*
+ * The guard of program identity, attached to security_task_prctl by fmod_ret, which sees
+ * (int option, unsigned long arg2, ...). With CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE in its
+ * own user namespace, which anybody can make, a process could name any file that it may
+ * execute as the one that it runs (prctl_set_mm, kernel/sys.c, Linux 6.18). Whoever is
+ * privileged on the host still can, as CRIU does.
+ */
+int sr_task_prctl(u64 *ctx)
+{
+	u64 cred = sr_read64(bpf_get_current_task(), SR_OFF_TASK_CRED);
+	u64 user = sr_read64(cred, SR_OFF_CRED_USER_NS);
+	u32 option = ctx[0];
+
+	if (option != SR_PR_SET_MM ||
+	    (ctx[1] != SR_PR_SET_MM_EXE_FILE && ctx[1] != SR_PR_SET_MM_MAP) ||
+	    !sr_read32(user, SR_OFF_USER_NS_LEVEL) || governed.check_current_task(0) != 1)
+		return 0;
+	return SR_REFUSE;
 }

@@ -35,6 +35,8 @@ BPF_ARRAY(places, u32, SR_PLACES);
 /* Namespaces with an instance, by inode number -> cookie; 0 where the kernel does not tell. */
 BPF_HASH(namespaces, u32, u64, SR_PLACES);
 
+/* 1 since a listener found no room: until the agent has made some, who is not found is judged too. */
+BPF_ARRAY(overflowed, u32, 1);
 BPF_ARRAY(no_listener, struct sr_listener, 1); /* always zero: what an entry begins as */
 BPF_TABLE("lru_hash", u64, u32, binds, 16384);
 BPF_TABLE("lru_hash", u64, u32, passed, 16384);

@@ -85,12 +85,16 @@ static __always_inline u32 sr_tgid(void)
 	return sr_read32(bpf_get_current_task(), SR_OFF_TASK_TGID);
 }
 
+/* A kernel thread asks for nobody in particular (MPTCP opens subflows by one): unknown, not root. */
 static __always_inline void sr_ids(u32 *uid, u32 *gid)
 {
-	u64 cred = sr_read64(bpf_get_current_task(), SR_OFF_TASK_CRED);
+	u64 task = bpf_get_current_task(), cred = sr_read64(task, SR_OFF_TASK_CRED);
+	u64 mm = sr_read64(task, SR_OFF_TASK_MM);
+	u32 nobody = ((mm | -mm) >> 63) - 1; /* all ones without an address space */
 
-	*uid = sr_read32(cred, SR_OFF_CRED_UID);
-	*gid = sr_read32(cred, SR_OFF_CRED_GID);
+	asm volatile("" : "+r"(nobody));
+	*uid = sr_read32(cred, SR_OFF_CRED_UID) | nobody;
+	*gid = sr_read32(cred, SR_OFF_CRED_GID) | nobody;
 }
 
 static __always_inline void sr_comm(u8 *comm)
@@ -139,10 +143,30 @@ struct sr_climb {
 	u64 mount;
 };
 
+/*
+ * All ones where the mounts are those of the host's own user namespace. Whoever has one of
+ * his own may put any file below any directory there, so what lies above says nothing.
+ */
+static __always_inline u64 sr_is_mounted_by_host(u64 mount)
+{
+	u64 user = sr_read64(sr_read64(mount, SR_OFF_MOUNT_NS), SR_OFF_MNT_NS_USER);
+	u64 level = sr_read32(user, SR_OFF_USER_NS_LEVEL), host;
+
+	host = ((level | -level) >> 63) - 1;
+	asm volatile("" : "+r"(host));
+	return host;
+}
+
+/* A climb from nowhere ends at once. */
 static __always_inline void sr_climb_from(u64 file, struct sr_climb *at)
 {
+	u64 host;
+
 	at->dentry = sr_read64(file, SR_OFF_FILE_DENTRY);
 	at->mount = sr_read64(file, SR_OFF_FILE_MNT) - SR_OFF_MOUNT_MNT;
+	host = sr_is_mounted_by_host(at->mount);
+	at->dentry &= host;
+	at->mount &= host;
 }
 
 /* If at the root of a mount, step out to where it is mounted: 1 moved, 0 not needed, -1 at the end. */

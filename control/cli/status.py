@@ -179,8 +179,19 @@ def _facts(report: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
             f"cgroup {agent.get('cgroup', '?')}, network namespace {agent.get('netns', '?')}",
         ),
         *(("", line) for line in _namespaces(report.get("namespaces"))),
+        *(("programs", line) for line in _programs(report.get("programs"))),
     ]
     return [(name, render.safe(text)) for name, text in facts]
+
+
+def _programs(programs: object) -> list[str]:
+    """Whether a process can pass for another program, where rules name programs."""
+    if not isinstance(programs, dict) or not programs.get("named") or not programs["forgeable"]:
+        return []
+    return [
+        "can be forged by who may make user namespaces (sysctl user.max_user_namespaces); no"
+        f" guard: {programs['forgeable']}"
+    ]
 
 
 def _namespaces(namespaces: object) -> list[str]:
