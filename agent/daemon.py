@@ -17,7 +17,6 @@ import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,13 @@ from ..control.problems import InputError, Problem, problem_document
 from ..control.requests import request_from_json, verdict_to_json
 from ..control.walk import request_words, verdict
 from . import status
+from .arrivals import ArrivalWatch
 from .bytecode import Cache
 from .captures import FLUSH_EVERY, Captures
 from .changes import Changes
 from .clock import TICK, Clock, Timekeeper
 from .compiler import CompileError
 from .control_server import ControlServer, StateError
-from .coverage import Covered
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
 from .messages import Messages
@@ -81,8 +80,6 @@ class Agent:
         self.names = SystemNames(paths.lists)
         self.clock = Clock()
         self.timekeeper = Timekeeper(self)
-        self._watched: int | None = None
-        self._meeting: asyncio.Task[None] | None = None
         self.questions: dict[str, Answer] = {
             "status": self._status,
             "check": self._check,
@@ -99,6 +96,7 @@ class Agent:
         self.enforcer: Enforcer
         self.messages: Messages
         self.record: Record
+        self.arrivals: ArrivalWatch
 
     # -- life -------------------------------------------------------------------------
 
@@ -116,7 +114,8 @@ class Agent:
             print(self._sentence(), flush=True)
             if why := self.enforcer.attachment.answer.why:
                 print(why, file=sys.stderr, flush=True)
-            self._watch_arrivals()
+            self.arrivals = ArrivalWatch(self.enforcer, self.record)
+            self.arrivals.follow()
             tasks = [
                 asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
@@ -130,9 +129,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.stop()
-            self._unwatch_arrivals()
-            if self._meeting:
-                await self._meeting
+            await self.arrivals.close()
             async with self.changing:  # a change under way is finished first
                 with self.record.noting("the last events"):
                     await self.in_worker(self.enforcer.silence)
@@ -274,40 +271,6 @@ class Agent:
                 message = f"network namespace {inum} is covered: somebody listened there unnoticed"
                 self.record.say("namespace-covered", message, netns=inum)
 
-    def _watch_arrivals(self) -> None:
-        """Be woken when somebody listens in a network namespace that is not covered."""
-        self._unwatch_arrivals()
-        arrivals = self.enforcer.kernel.loaded.arrivals
-        assert arrivals is not None
-        self._watched = arrivals.waiting
-
-        def arrived() -> None:
-            arrivals.consume()
-            self._meet_soon()
-
-        asyncio.get_running_loop().add_reader(self._watched, arrived)
-        self._meet_soon()
-
-    def _meet_soon(self) -> None:
-        if self._meeting is None or self._meeting.done():
-            self._meeting = asyncio.create_task(self._meet())
-
-    def _unwatch_arrivals(self) -> None:
-        if self._watched is not None:
-            asyncio.get_running_loop().remove_reader(self._watched)
-            self._watched = None
-
-    async def _meet(self) -> None:
-        """Cover network namespaces; not in the worker, which may be compiling for seconds."""
-        with self.record.noting("network namespaces"):
-            while True:
-                for each in await asyncio.to_thread(self.enforcer.meet):
-                    self.record.say("namespace-covered", _words_of(each), **asdict(each))
-                await asyncio.to_thread(self.enforcer.keep_spare)
-                if not self.enforcer.arrivals:
-                    return
-
-
     # -- what clients ask -------------------------------------------------------------
 
     async def handle(self, command: str, arguments: dict[str, Any], user: str) -> dict[str, Any]:
@@ -403,7 +366,7 @@ class Agent:
         self.record.expect(policy.table)
         before = await self.in_worker(self.enforcer.install, policy.table)
         if before is not self.enforcer.kernel:
-            self._watch_arrivals()
+            self.arrivals.follow()
         self.policy = policy  # it is in force: what goes wrong from here on does not undo it
         with self.record.noting("hits"):
             self.hits.collect()  # the last of the old table's
@@ -430,7 +393,7 @@ class Agent:
         wanted = Mode[mode.upper()]
         chosen = {Server[name.upper()]: wanted for name in servers}
         await self.in_worker(self.enforcer.set_modes, chosen)
-        self._meet_soon()
+        self.arrivals.meet_soon()
         await self.in_worker(self.enforcer.reopen_listeners)
         path = self.paths.agent_config
         text = _text_of(path)
@@ -466,15 +429,6 @@ class Agent:
         self._detach = self._detach or detach
         self._stop.set()
         return {}
-
-
-def _words_of(covered: Covered) -> str:
-    peers = {None: "an unknown number of peers", 0: "no peer", 1: "1 peer"}
-    who = peers.get(covered.unjudged, f"{covered.unjudged} peers")
-    return (
-        f"network namespace {covered.netns} is covered: process {covered.pid} listens there;"
-        f" {who} came unjudged in the {covered.gap * 1000:.1f} ms before"
-    )
 
 
 def _text_of(path: Path) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from .roundabout import TURNED_AWAY, steps, walking
 from .processes import PYTHON
+from .roundabout import TURNED_AWAY, steps, walking
 from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .roundabout import STEPS, command, steps
 from .processes import PYTHON
+from .roundabout import STEPS, command, steps
 from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
