@@ -105,9 +105,11 @@ class Attachment:
         wanted = {hook for server in needed for hook in self.hooks_of(server)}
         wanted.update([GUARD] if needed else [])
         wanted.update(self._in_front(needed))
+        if SK_LOOKUP not in wanted:  # whether or not there is a link: programs may have been told
+            self._leave_namespaces(kernel)
         for hook in self.links.attached():
             if hook not in wanted:
-                self._unlink(kernel, hook)
+                self.links.detach(hook)
         self.links.sweep()
 
     def hooks_of(self, server: Server) -> tuple[Hook, ...]:
@@ -229,12 +231,9 @@ class Attachment:
             finally:
                 os.close(fd)
 
-    def _unlink(self, kernel: Kernel, hook: Hook) -> None:
-        if hook.target == "netns":
-            kernel.report_arrivals(False)
-            self.coverage.detach()
-        else:
-            self.links.detach(hook)
+    def _leave_namespaces(self, kernel: Kernel) -> None:
+        kernel.report_arrivals(False)
+        self.coverage.detach(kernel.map("namespaces"))
 
 
 def refused_ways(state: ServerState) -> list[dict[str, str]]:

@@ -176,9 +176,15 @@ class Coverage:
             ]
         return [inum for inum in untold if self.cover(inum, listening[inum])]
 
-    def detach(self) -> None:
-        """Leave every namespace, the agent's own too."""
+    def detach(self, namespaces: int) -> None:
+        """Leave every namespace, the agent's own too, also those that an earlier agent covered.
+
+        The programs are told first: the hook behind sk_lookup judges again before it is gone.
+        """
         with self._changing:
+            self._map = namespaces
+            for key in libbpf.keys(namespaces, 4):
+                libbpf.delete(namespaces, key)
             for inum in self._links.numbers(SK_LOOKUP) | set(self._places):
                 self._leave(inum)
             self.missing.clear()

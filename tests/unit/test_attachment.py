@@ -45,7 +45,7 @@ class Host:
         )
         self.coverage = SimpleNamespace(
             attach=lambda *_: self.attach(SK_LOOKUP, 1, None),
-            detach=lambda: self.detach(SK_LOOKUP),
+            detach=lambda _: "sk_lookup" in self.present and self.detach(SK_LOOKUP),
             missing={},
         )
 

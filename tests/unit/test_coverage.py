@@ -175,10 +175,19 @@ def test_nothing_is_said_of_what_is_gone_though_it_is_registered(
 def test_what_was_told_while_the_links_were_off_is_forgotten(
     kernel: FakeKernel, covering: Coverage
 ) -> None:
-    covering.detach()
+    covering.detach(MAP)
     kernel.told[OTHER] = COOKIES[OTHER]
     covering.attach(Instances(lambda place: 1_000_000 + place, 0), MAP)
     assert OTHER not in kernel.told
+
+
+def test_an_agent_that_takes_the_links_of_an_earlier_one_off_tells_the_programs_first(
+    kernel: FakeKernel, covering: Coverage
+) -> None:
+    covering.cover(OTHER, 42)
+    Coverage(kernel, lambda: kernel.clock).detach(MAP)  # type: ignore[arg-type]
+    assert not kernel.told
+    assert not kernel.linked
 
 
 def test_the_links_of_an_earlier_agent_get_the_new_program(
