@@ -64,6 +64,12 @@ OFFSETS = (
     Offset("SR_OFF_MOUNT_MNT", "mount", ("mnt",)),
     Offset("SR_OFF_MOUNT_PARENT", "mount", ("mnt_parent",)),
     Offset("SR_OFF_MOUNT_MOUNTPOINT", "mount", ("mnt_mountpoint",)),
+    Offset("SR_OFF_TASK_CGROUPS", "task_struct", ("cgroups",)),
+    Offset("SR_OFF_CSS_SET_DFL_CGRP", "css_set", ("dfl_cgrp",)),
+    Offset("SR_OFF_CGROUP_KN", "cgroup", ("kn",)),
+    Offset("SR_OFF_CGROUP_ROOT", "cgroup", ("root",)),
+    Offset("SR_OFF_HIERARCHY_ID", "cgroup_root", ("hierarchy_id",)),
+    Offset("SR_OFF_KERNFS_ID", "kernfs_node", ("id",)),
     Offset("SR_OFF_NSPROXY_NET", "nsproxy", ("net_ns",)),
     Offset("SR_OFF_NET_INUM", "net", ("ns", "inum")),
 )

@@ -234,12 +234,43 @@ struct sr_path {
 	u8 name[640]; /* SR_DEPTH names of SR_NAME bytes, NUL-terminated; a full one was cut */
 };
 
+/* ---- services ---- */
+
+#define SR_CGROUP_PATH 512
+
+/*
+ * The key of a name that the tables ask for: a unit's, or a cgroup's path from the
+ * root of the hierarchy. Filled up with zeroes; what is longer is asked for by none.
+ */
+struct sr_cgroup_path {
+	u8 text[512];
+};
+
+/* What the two tables, by generation, make of a name; 0 where they do not ask for it. */
+struct sr_named {
+	u32 unit[2]; /* number of the unit */
+	u64 below[2]; /* bits of SR_W_BITS for the cgroup of this path and all below it */
+	u64 exact[2]; /* and for that cgroup alone */
+};
+
+/* What the two tables know of a cgroup, keyed by its id; a cgroup of which they ask nothing has none. */
+struct sr_service {
+	u32 unit[2]; /* number, or 0 */
+	u64 bits[2]; /* of SR_W_BITS */
+};
+
+struct sr_tracking {
+	u64 made; /* cgroups that were made since the programs were loaded */
+	u64 overflow; /* of these, those for which the map had no room */
+};
+
 /* Who asks: the caller, or a listener's owner. */
 struct sr_owner {
 	u32 uid;
 	u32 gid;
 	u32 pid;
 	u32 depth; /* directories in above */
+	u64 cgroup; /* id: the inode number of its directory; 0 unknown */
 	u8 comm[16];
 	struct sr_inode program; /* number 0: unknown */
 	struct sr_inode above[16]; /* directories that hold it, innermost first */
@@ -297,6 +328,7 @@ struct sr_event {
 	u32 gid;
 	u32 pid;
 	u32 pad;
+	u64 cgroup; /* id; 0 unknown */
 	struct sr_inode program;
 	u8 comm[16];
 };

@@ -83,6 +83,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	if (owner) {
 		event.pid = owner->pid;
 		event.netns = netns;
+		event.cgroup = owner->cgroup;
 		event.program.number = owner->program.number;
 		event.program.device = owner->program.device;
 		event.program.generation = owner->program.generation;
@@ -92,6 +93,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 
 		event.pid = bpf_get_current_pid_tgid() >> 32;
 		event.netns = sr_current_netns();
+		event.cgroup = sr_current_cgroup();
 		bpf_get_current_comm(event.comm, SR_COMM);
 		sr_program(file, &event.program);
 		sr_remember_path(file, &event.program);

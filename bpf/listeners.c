@@ -59,6 +59,7 @@ static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 	listener->flags = flags;
 	listener->owner.uid = ids;
 	listener->owner.gid = ids >> 32;
+	listener->owner.cgroup = sr_current_cgroup();
 	listener->owner.pid = bpf_get_current_pid_tgid() >> 32;
 	bpf_get_current_comm(listener->owner.comm, SR_COMM);
 	sr_program(file, &listener->owner.program);

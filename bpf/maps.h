@@ -13,12 +13,31 @@
 
 #include "abi.h"
 
+/* A cgroup whose path is being looked at (services.c); too large for a stack. */
+struct sr_new_cgroup {
+	struct sr_cgroup_path path;
+	u8 room[256]; /* that a name read at the end of the path stays inside */
+	struct sr_cgroup_path name; /* the path up to here */
+	struct sr_cgroup_path unit;
+	struct sr_service service;
+	u32 start; /* of the component */
+	u32 inner; /* a component that is no slice has been passed */
+	u64 last; /* its last eight letters */
+};
+
 BPF_ARRAY(control, struct sr_control, 1);
 BPF_ARRAY(headers, struct sr_header, 2);
 BPF_ARRAY(entries, struct sr_entry, 2 * SR_ENTRIES);
 BPF_ARRAY(slots, struct sr_slot, 2 * SR_SLOTS);
 BPF_ARRAY(bounds, struct sr_bound, 2 * SR_BOUNDS);
 BPF_HASH(known, struct sr_inode, struct sr_known, SR_KNOWN);
+
+BPF_TABLE("hash", struct sr_cgroup_path, struct sr_named, names, SR_NAMES);
+BPF_HASH(cgroups, u64, struct sr_service, SR_CGROUPS);
+BPF_TABLE("lru_hash", u64, struct sr_cgroup_path, cgroup_paths, 2048);
+BPF_ARRAY(tracking, struct sr_tracking, 1);
+BPF_PERCPU_ARRAY(new_cgroup, struct sr_new_cgroup, 1);
+BPF_ARRAY(no_cgroup, struct sr_new_cgroup, 1); /* always zero */
 
 BPF_TABLE_PINNED("percpu_array", int, struct sr_totals, totals, SR_SERVERS, SR_TOTALS_PIN);
 BPF_PERCPU_ARRAY(hits, struct sr_hits, 2 * SR_RULES);

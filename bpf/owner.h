@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Who asks: user, group and program of the current task.
+ * Who asks: user, group, program and service of the current task.
  *
  * A program is the inode of its executable, and it lies below every directory
  * that a climb from its dentry to the root of the mount tree passes, so neither
@@ -200,7 +200,33 @@ static __always_inline u32 sr_known_program(const struct sr_inode *program, u32 
 	return found && found->program ? found->program : 1;
 }
 
-/* Words of the current task: SR_W_IDS, SR_W_PROGRAM and the directory bits. */
+/* The id of a cgroup: kernfs_node.id (since Linux 5.5), what stat(2) shows of its directory. */
+static __always_inline u64 sr_cgroup_id(u64 cgroup)
+{
+	return sr_read64(sr_read64(cgroup, SR_OFF_CGROUP_KN), SR_OFF_KERNFS_ID);
+}
+
+/* The current task's cgroup v2. No helper for it is in every kind of program on Linux 5.10. */
+static __always_inline u64 sr_current_cgroup(void)
+{
+	u64 set = sr_read64(bpf_get_current_task(), SR_OFF_TASK_CGROUPS);
+
+	return sr_cgroup_id(sr_read64(set, SR_OFF_CSS_SET_DFL_CGRP));
+}
+
+/* The number and the bits of a cgroup. One that is not in the map is none that a rule names. */
+static __always_inline void sr_gather_service(u64 cgroup, u32 generation, u64 *w)
+{
+	struct sr_service *found = cgroup ? cgroups.lookup(&cgroup) : NULL;
+
+	if (!cgroup)
+		return;
+	w[SR_W_PROGRAM] |= found && found->unit[generation & 1] ? found->unit[generation & 1] : 1;
+	if (found)
+		w[SR_W_BITS] |= found->bits[generation & 1];
+}
+
+/* Words of the current task: SR_W_IDS, SR_W_PROGRAM, bits of directories and cgroups. */
 static __always_inline void sr_gather_caller(const struct sr_header *h, u32 generation, u64 *w)
 {
 	u64 ids = bpf_get_current_uid_gid();
@@ -215,6 +241,8 @@ static __always_inline void sr_gather_caller(const struct sr_header *h, u32 gene
 		if (file && (h->needs & SR_NEED_DIRECTORIES))
 			w[SR_W_BITS] |= sr_directories_above(file, generation);
 	}
+	if (h->needs & SR_NEED_SERVICE)
+		sr_gather_service(sr_current_cgroup(), generation, w);
 }
 
 /* The same words of a listener's owner. */
@@ -226,6 +254,8 @@ static __always_inline void sr_gather_owner(const struct sr_header *h, u32 gener
 	w[SR_W_IDS] = (u64)owner->uid << 32 | owner->gid;
 	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES))
 		w[SR_W_PROGRAM] = (u64)sr_known_program(&owner->program, generation) << 32;
+	if (h->needs & SR_NEED_SERVICE)
+		sr_gather_service(owner->cgroup, generation, w);
 	if (!(h->needs & SR_NEED_DIRECTORIES))
 		return;
 #pragma clang loop unroll(disable)
