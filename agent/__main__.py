@@ -12,11 +12,13 @@ from sqlite3 import Error
 from ..control.paths import Paths
 from ..control.problems import InputError
 from .btf import BtfError
+from .compiler import CompileError
 from .daemon import AgentRunning, run
 from .doctor import examine
 from .enforcer import EnforcerError
 from .kernel import AbiMismatch
-from .loader import LoadError
+
+_EXPECTED = (AgentRunning, EnforcerError, CompileError, BtfError, AbiMismatch, OSError, Error)
 
 
 def main() -> int:
@@ -48,7 +50,7 @@ def main() -> int:
         for problem in error.problems:
             print(problem, file=sys.stderr)
         return 2
-    except (AgentRunning, EnforcerError, LoadError, BtfError, AbiMismatch, OSError, Error) as error:
+    except _EXPECTED as error:
         print(f"sockrules: {error}", file=sys.stderr)
         return 1
     return 0

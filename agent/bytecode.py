@@ -6,10 +6,9 @@ machine that it was made from: their digest is its file's name. Whatever is
 wrong with a kept file, the programs are compiled. The verifier judges kept
 bytecode as it judges any other.
 
-Theory. clang takes a second and more for these programs, the maps alone a
-fifth of that. Bytecode refers to maps by descriptor (`ld_imm64` with
-BPF_PSEUDO_MAP_FD; include/uapi/linux/bpf.h), so each reference is kept with
-the map's name and gets the descriptor of this start.
+Theory. Bytecode refers to maps by descriptor (`ld_imm64` with
+BPF_PSEUDO_MAP_FD; include/uapi/linux/bpf.h), so each reference is kept as the
+map's number in the order of `Compiled.maps` and gets a descriptor when loaded.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import platform
 import struct
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgpack
 
@@ -50,33 +50,57 @@ def relocate(code: bytes, fds: Mapping[int, int]) -> bytes:
     return bytes(out)
 
 
+class MapSpec(NamedTuple):
+    """What bpf(2) BPF_MAP_CREATE is asked for."""
+
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+
+
+class Compiled(NamedTuple):
+    """Maps and programs by name; a program refers to a map by its place among the maps."""
+
+    maps: dict[str, MapSpec]
+    programs: dict[str, bytes]
+
+
+def pack(compiled: Compiled) -> bytes:
+    maps = list(compiled.maps.items())
+    return bytes(msgpack.packb({"maps": maps, "programs": compiled.programs}))
+
+
+def unpack(raw: bytes) -> Compiled:
+    """What `pack` packed.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is something else.
+    """
+    kept = msgpack.unpackb(raw)
+    return Compiled({name: MapSpec(*spec) for name, spec in kept["maps"]}, dict(kept["programs"]))
+
+
 class Cache:
     """A directory of kept bytecode, a file a digest."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
 
-    def get(self, key: str, maps: Mapping[str, int]) -> dict[str, bytes] | None:
-        """The programs by name, referring to `maps` (name -> descriptor); `None` without them."""
+    def get(self, key: str) -> Compiled | None:
+        """What was kept, `None` without it."""
         try:
-            kept = msgpack.unpackb((self.directory / key).read_bytes())
-            numbers = {number: maps[name] for number, name in enumerate(kept["maps"])}
-            return {name: relocate(code, numbers) for name, code in kept["programs"].items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
+            return unpack((self.directory / key).read_bytes())
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
-    def put(self, key: str, maps: Mapping[str, int], programs: Mapping[str, bytes]) -> None:
-        """Keep programs that refer to `maps`; a disk that refuses costs nothing but the time."""
-        names = list(maps)
-        numbers = {maps[name]: number for number, name in enumerate(names)}
-        kept = {
-            "maps": names,
-            "programs": {name: relocate(code, numbers) for name, code in programs.items()},
-        }
+    def put(self, key: str, compiled: Compiled) -> None:
+        """Keep it; a disk that refuses costs nothing but the time."""
         with contextlib.suppress(OSError):
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             draft = self.directory / f".{key}.{os.getpid()}"
-            draft.write_bytes(msgpack.packb(kept))
+            draft.write_bytes(pack(compiled))
             draft.rename(self.directory / key)
             files = sorted(self.directory.iterdir(), key=lambda file: file.stat().st_mtime)
             for old in files[:-_KEPT]:

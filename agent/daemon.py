@@ -33,10 +33,10 @@ from .bytecode import Cache
 from .captures import FLUSH_EVERY, Captures
 from .changes import Changes
 from .clock import TICK, Clock, Timekeeper
+from .compiler import CompileError
 from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
-from .loader import LoadError
 from .messages import Messages
 from .policy import Policy, read_policy
 from .programs import ProgramPaths
@@ -54,6 +54,8 @@ _AUDIT = abi.C["SR_AUDIT"]
 _REJECT = abi.C["SR_REJECT"]
 _EXHAUSTED = 0xFFFFFFFF
 
+_REFUSALS = (EnforcerError, CompileError, files.FileBusy, OSError, sqlite3.Error)
+"""What a change may fail with; what was in force stays."""
 
 Answer = Callable[..., Awaitable[dict[str, Any]]]
 
@@ -263,7 +265,7 @@ class Agent:
             async with self.changing:
                 try:
                     return await self.changes[command](user=user, **arguments)
-                except (EnforcerError, LoadError, files.FileBusy, OSError, sqlite3.Error) as error:
+                except _REFUSALS as error:
                     raise StateError(f"{command}: {error}; what was in force stays") from error
         if command not in self.questions:
             known = ", ".join(sorted({*self.questions, *self.changes}))

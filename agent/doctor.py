@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from ..control.model import Server
-from ..control.paths import PINS, Paths
+from ..control.paths import Paths
 from .btf import BtfError, offset_macros
+from .compiler import CompileError, compiler_version
 from .enforcer import EnforcerError, cgroup_mount, mount_bpffs
 from .hooks import WAYS
-from .loader import Capacity, LoadError, bcc_version, load
+from .loader import Capacity, load
 from .netns import netns_cookie
 
 _SMALL = Capacity(steps=96, entries=1024, slots=1024, bounds=1024, rules=256, known=256)
@@ -28,7 +26,7 @@ def examine(paths: Paths) -> dict[str, Any]:
     def check(name: str, fix: str, attempt: Any) -> Any:
         try:
             result = attempt()
-        except (OSError, BtfError, EnforcerError, LoadError) as error:
+        except (OSError, BtfError, EnforcerError, CompileError) as error:
             checks.append({"name": name, "ok": False, "detail": str(error), "fix": fix})
             return None
         checks.append({"name": name, "ok": True, "detail": str(result), "fix": ""})
@@ -47,10 +45,17 @@ def examine(paths: Paths) -> dict[str, Any]:
     servers = _servers(found, checks) if all(each["ok"] for each in checks) else {}
     return {
         "kernel": platform.release(),
-        "bcc": bcc_version(),
+        "bcc": _bcc(),
         "checks": checks,
         "servers": servers,
     }
+
+
+def _bcc() -> str:
+    try:
+        return compiler_version()
+    except CompileError as error:
+        return f"not usable: {error}"
 
 
 def _bpf_file_system() -> str:
@@ -70,25 +75,14 @@ def _must_be_root() -> str:
 
 
 def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str, Any]:
-    PINS.mkdir(parents=True, exist_ok=True)
-    place = Path(tempfile.mkdtemp(prefix="doctor-", dir=PINS))
     try:
-        loaded = load(
-            _SMALL,
-            {
-                **offsets,
-                "SR_LISTENERS_PIN": f'"{place}/listeners"',
-                "SR_TOTALS_PIN": f'"{place}/totals"',
-            },
-        )
-    except LoadError as error:
+        loaded = load(_SMALL, offsets)
+    except (CompileError, OSError) as error:
         checks.append(
             {"name": "BCC", "ok": False, "detail": str(error), "fix": "apt install python3-bpfcc"}
         )
         return {}
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    checks.append({"name": "BCC", "ok": True, "detail": bcc_version(), "fix": ""})
+    checks.append({"name": "BCC", "ok": True, "detail": compiler_version(), "fix": ""})
     servers = {}
     for server in Server:
         way = WAYS[server]
@@ -104,7 +98,5 @@ def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str,
             if not refused
             else "; ".join(f"{name}: {why}" for name, why in refused.items()),
         }
-    for fd in loaded.programs.values():
-        os.close(fd)
     loaded.close()
     return servers

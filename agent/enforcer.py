@@ -24,7 +24,6 @@ from ..control.model import Mode, Server
 from ..control.table import Table
 from .btf import offset_macros
 from .bytecode import Cache
-from .compile_apart import compile_apart
 from .hooks import WAYS, Hook
 from .inodes import Inode, inodes_of
 from .kernel import Kernel, capacity_for, fits, grace_period
@@ -137,8 +136,6 @@ class Enforcer:
     def _outgrow(self, table: Table, known: Mapping[str, Inode]) -> None:
         """Replace the programs by larger ones, link by link."""
         old, attached = self._kernel, self.links.attached()
-        if self.cache:
-            compile_apart(capacity_for(table), self._macros(), self.cache)
         new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
         try:
             for hook in attached:
@@ -162,21 +159,14 @@ class Enforcer:
 
     def _load(self, table: Table, known: Mapping[str, Inode], modes: dict[Server, Mode]) -> Kernel:
         capacity = capacity_for(table)
-        kernel = Kernel(load(capacity, self._macros(), cache=self.cache), capacity)
+        maps = self.pins / f"maps-{abi.digest[:8]}"
+        maps.mkdir(parents=True, exist_ok=True)
+        kernel = Kernel(load(capacity, self._offsets, pins=maps, cache=self.cache), capacity)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
         kernel.install(table, known)
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
         return kernel
-
-    def _macros(self) -> dict[str, int | str]:
-        maps = self.pins / f"maps-{abi.digest[:8]}"
-        maps.mkdir(parents=True, exist_ok=True)
-        return {
-            **self._offsets,
-            "SR_LISTENERS_PIN": f'"{maps}/listeners"',
-            "SR_TOTALS_PIN": f'"{maps}/totals"',
-        }
 
     def _remove_old_maps(self) -> None:
         """Another version's maps, which nothing uses now that the programs are replaced."""

@@ -10,7 +10,6 @@ for an RCU grace period; the programs run inside RCU read-side sections).
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import sys
 import time
@@ -110,7 +109,7 @@ class Kernel:
             ("listeners", "sr_listener"),
             ("paths", "sr_path"),
         ):
-            compiled = self.loaded.sizes[name][1]
+            compiled = self.loaded.specs[name].value_size
             if compiled != abi.sizeof(struct):
                 raise AbiMismatch(
                     f"struct {struct} has {compiled} bytes in the kernel programs and"
@@ -244,9 +243,6 @@ class Kernel:
 
     def close(self) -> None:
         """Let programs and maps go; links and pins keep theirs."""
-        for fd in self.loaded.programs.values():
-            os.close(fd)
-        self.loaded.programs.clear()
         self.loaded.close()
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""libbpf, for what BCC does not offer: links, pins, batches and test runs.
+"""libbpf: maps, programs, links, pins, batches and test runs.
 
 Every call returns or raises OSError with the kernel's errno; descriptors are
 plain integers that the caller closes.
@@ -14,6 +14,7 @@ import sys
 from functools import cache
 
 _BATCH = 65536
+_LOG_SIZE = 1 << 20
 
 
 @cache
@@ -44,11 +45,122 @@ class _TestRunOpts(ctypes.Structure):
     ]
 
 
+class _MapCreateOpts(ctypes.Structure):
+    """struct bpf_map_create_opts, libbpf 1.1 (bpf.h)."""
+
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("btf_fd", ctypes.c_uint32),
+        ("btf_key_type_id", ctypes.c_uint32),
+        ("btf_value_type_id", ctypes.c_uint32),
+        ("btf_vmlinux_value_type_id", ctypes.c_uint32),
+        ("inner_map_fd", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+        ("map_extra", ctypes.c_uint64),
+        ("numa_node", ctypes.c_uint32),
+        ("map_ifindex", ctypes.c_uint32),
+    ]
+
+
+class _ProgLoadOpts(ctypes.Structure):
+    """struct bpf_prog_load_opts, libbpf 1.1 (bpf.h)."""
+
+    _fields_ = [
+        ("sz", ctypes.c_size_t),
+        ("attempts", ctypes.c_int),
+        ("expected_attach_type", ctypes.c_int),
+        ("prog_btf_fd", ctypes.c_uint32),
+        ("prog_flags", ctypes.c_uint32),
+        ("prog_ifindex", ctypes.c_uint32),
+        ("kern_version", ctypes.c_uint32),
+        ("attach_btf_id", ctypes.c_uint32),
+        ("attach_prog_fd", ctypes.c_uint32),
+        ("attach_btf_obj_fd", ctypes.c_uint32),
+        ("fd_array", ctypes.c_void_p),
+        ("func_info", ctypes.c_void_p),
+        ("func_info_cnt", ctypes.c_uint32),
+        ("func_info_rec_size", ctypes.c_uint32),
+        ("line_info", ctypes.c_void_p),
+        ("line_info_cnt", ctypes.c_uint32),
+        ("line_info_rec_size", ctypes.c_uint32),
+        ("log_level", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_buf", ctypes.c_void_p),
+    ]
+
+
+class MapInfo(ctypes.Structure):
+    """The head of struct bpf_map_info (include/uapi/linux/bpf.h)."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("id", ctypes.c_uint32),
+        ("key_size", ctypes.c_uint32),
+        ("value_size", ctypes.c_uint32),
+        ("max_entries", ctypes.c_uint32),
+        ("map_flags", ctypes.c_uint32),
+        ("name", ctypes.c_char * 16),
+    ]
+
+
+class ProgramRefused(OSError):
+    """The kernel refused a program; `log` is the verifier's."""
+
+    def __init__(self, code: int, log: str) -> None:
+        super().__init__(code, os.strerror(code))
+        self.log = log
+
+
 def _check(result: int, what: str) -> int:
     if result < 0:
         code = ctypes.get_errno() or -result
         raise OSError(code, f"{what}: {os.strerror(code)}")
     return result
+
+
+def map_create(
+    name: str, kind: int, key_size: int, value_size: int, max_entries: int, flags: int
+) -> int:
+    """A new map's descriptor; the name is cut to what the kernel takes, 15 bytes."""
+    opts = _MapCreateOpts(sz=ctypes.sizeof(_MapCreateOpts), map_flags=flags)
+    label = name.encode()[:15]
+    return _check(
+        libbpf().bpf_map_create(
+            kind, label, key_size, value_size, max_entries, ctypes.byref(opts)
+        ),
+        f"make the map {name}",
+    )
+
+
+def map_info(fd: int) -> MapInfo:
+    """What the kernel says of a map."""
+    info, size = MapInfo(), ctypes.c_uint32(ctypes.sizeof(MapInfo))
+    _check(
+        libbpf().bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size)), "ask a map"
+    )
+    return info
+
+
+def prog_load(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id: int = 0) -> int:
+    """A loaded program's descriptor.
+
+    Raises:
+        ProgramRefused: with the verifier's log.
+    """
+    log = ctypes.create_string_buffer(_LOG_SIZE)
+    opts = _ProgLoadOpts(
+        sz=ctypes.sizeof(_ProgLoadOpts),
+        expected_attach_type=max(attach_type, 0),
+        attach_btf_id=attach_btf_id,
+        log_size=len(log),
+        log_buf=ctypes.addressof(log),
+    )
+    fd: int = libbpf().bpf_prog_load(
+        kind, name.encode()[:15], b"GPL", code, ctypes.c_size_t(len(code) // 8), ctypes.byref(opts)
+    )
+    if fd < 0:
+        raise ProgramRefused(ctypes.get_errno() or -fd, log.value.decode(errors="replace"))
+    return fd
 
 
 def pin(fd: int, path: str) -> None:

@@ -1,38 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compile and load the BPF programs. The only module that imports bcc.
+"""Make the maps and load the programs, compiled now or kept from before.
 
-BCC rewrites map accesses in the main file alone, so the sources are joined into
-one text. It compiles against the header stubs in bpf/stubs, not against kernel
-headers. Every program is loaded by itself: one that the kernel refuses costs no
-other, and the end of the verifier's log says why.
+Every program is loaded by itself: one that the kernel refuses costs no other,
+and the end of the verifier's log says why.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
-import re
-import sys
-import tempfile
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .bytecode import Cache, digest
+from . import libbpf
+from .bytecode import Cache, Compiled, MapSpec, digest, relocate
+from .compiler import compile_apart, compiler_version, source_text
 from .hooks import HOOKS, PROBE, Hook
+from .perf import PerfBuffer
 
-BPF_DIR = Path(__file__).parent.parent / "bpf"
-SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "probe.c")
-_LOG_SIZE = 1 << 20
+PINNED = ("listeners", "totals")
+"""Maps that one agent hands to the next (bpf/maps.h)."""
+
+_PERF_EVENT_ARRAY = 4
 _LOG_TAIL = 6
-
-
-class LoadError(Exception):
-    """The programs cannot be compiled at all: BCC is missing or clang refuses the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +52,13 @@ class Capacity:
 
 @dataclass(slots=True)
 class Loaded:
-    """Programs and maps by name, as descriptors that live as long as this object."""
+    """Programs and maps by name, as descriptors that live until `close`."""
 
     programs: dict[str, int]
     refused: dict[str, str]
     maps: dict[str, int]
-    sizes: dict[str, tuple[int, int]]
-    """Key and value size of each map as clang laid them out."""
-    bpf: Any = field(repr=False)
-    _reading: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _closed: bool = False
+    specs: dict[str, MapSpec]
+    events: PerfBuffer | None = None
 
     def open_events(
         self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
@@ -79,187 +67,98 @@ class Loaded:
 
         No wake-ups: the caller comes by on a timer (`consume`).
         """
-
-        def copy(cpu: int, data: int, size: int) -> None:
-            take(cpu, ctypes.string_at(data, size))
-
-        self.bpf[b"events"].open_perf_buffer(
-            copy, page_cnt=pages, lost_cb=lost, wakeup_events=1 << 30
-        )
+        self.events = PerfBuffer(self.maps["events"], take, lost, pages)
 
     def consume(self) -> None:
         """Hand over all events that wait in the buffers. From any thread."""
-        with self._reading:
-            if not self._closed:
-                self.bpf.perf_buffer_consume()
+        if self.events:
+            self.events.consume()
 
     def close(self) -> None:
-        with self._reading:
-            self._closed = True
-            self.bpf.cleanup()
+        """Let programs and maps go; links and pins keep theirs."""
+        if self.events:
+            self.events.close()
+        for fd in (*self.programs.values(), *self.maps.values()):
+            os.close(fd)
+        self.programs.clear()
+        self.maps.clear()
 
 
-def source_text(sources: tuple[str, ...] = SOURCES) -> str:
-    """The BPF sources as one text, each file once, in the order of their includes."""
-    seen: set[str] = set()
+def compiled(capacity: Capacity, macros: Mapping[str, int], cache: Cache | None) -> Compiled:
+    """Maps and bytecode for a capacity, kept or fresh.
 
-    def expand(name: str) -> str:
-        if name in seen:
-            return ""
-        seen.add(name)
-        text = (BPF_DIR / name).read_text()
-        return re.sub(r'^#include "(.+)"$', lambda m: expand(m.group(1)), text, flags=re.MULTILINE)
-
-    return "".join(expand(name) for name in sources)
-
-
-@contextmanager
-def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """What C libraries print to stderr meanwhile, which BCC does where others raise."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-
-        def text() -> str:
-            file.seek(0)
-            return file.read().decode(errors="replace")
-
-        try:
-            yield text
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+    Raises:
+        CompileError: BCC is missing or clang refuses the text.
+    """
+    text = source_text()
+    flags = [f"-D{name}={value}" for name, value in {**capacity.macros(), **macros}.items()]
+    key = digest(text, sorted(flags), compiler_version())
+    kept = cache.get(key) if cache else None
+    if kept is None:
+        kept = compile_apart(text, flags)
+        if cache:
+            cache.put(key, kept)
+    return kept
 
 
 def load(
     capacity: Capacity,
-    macros: Mapping[str, int | str],
+    macros: Mapping[str, int],
     hooks: tuple[Hook, ...] = (*HOOKS, PROBE),
+    *,
+    pins: Path | None = None,
     cache: Cache | None = None,
 ) -> Loaded:
-    """Compile the text, or take what is kept of it, and load the programs of `hooks`.
+    """Make the maps and load the programs of `hooks`.
 
     Args:
-        macros: what else the text needs: SR_OFF_*, and where SR_*_PIN are.
+        macros: what else the text needs: SR_OFF_*.
+        pins: a directory of the BPF file system in which the maps of `PINNED` are found or
+            put; without it they are this load's own.
         cache: where compiled programs are kept.
 
     Raises:
-        LoadError: bcc cannot be imported or clang refuses the text.
+        CompileError: BCC is missing or clang refuses the text.
+        OSError: a map cannot be made.
     """
-    os.environ["BCC_KERNEL_SOURCE"] = str(BPF_DIR / "stubs")
+    code = compiled(capacity, macros, cache)
+    loaded = Loaded({}, {}, {}, code.maps)
     try:
-        import bcc
-    except ImportError as error:
-        raise LoadError(
-            f"bcc cannot be imported ({error}); install python3-bpfcc and use a virtual"
-            " environment of /usr/bin/python3 with system site packages"
-        ) from error
-
-    macros = {**capacity.macros(), **macros}
-    text = source_text()
-    fixed = [f"{name}={value}" for name, value in macros.items() if not name.endswith("_PIN")]
-    key = digest(text, sorted(fixed), str(bcc.__version__))
-    with _captured_stderr() as printed:
-        module, programs = _kept(key, macros, cache)
-        if programs is None:
-            module = _compile(text, macros, printed)
-            functions = [hook.function for hook in (*HOOKS, PROBE)]
-            programs = {name: _bytecode(module, name) for name in functions}
-            if cache:
-                cache.put(key, _descriptors(module), programs)
+        for name, spec in code.maps.items():
+            loaded.maps[name] = _map(name, spec, pins if name in PINNED else None)
+        numbers = dict(enumerate(loaded.maps.values()))
         with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            results = list(
-                pool.map(lambda hook: _load_one(module, hook, programs[hook.function]), hooks)
+            results = pool.map(
+                lambda hook: _load_one(hook, relocate(code.programs[hook.function], numbers)), hooks
             )
-
-    loaded = Loaded({}, {}, _descriptors(module), {}, module)
-    for hook, result in zip(hooks, results, strict=True):
-        if isinstance(result, int):
-            loaded.programs[hook.name] = result
-        else:
-            loaded.refused[hook.name] = result
-    loaded.sizes.update((name, _sizes(module, name)) for name in MAPS)
+            for hook, result in zip(hooks, results, strict=True):
+                if isinstance(result, int):
+                    loaded.programs[hook.name] = result
+                else:
+                    loaded.refused[hook.name] = result
+    except OSError:
+        loaded.close()
+        raise
     return loaded
 
 
-MAPS = (
-    *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits"),
-    *("listeners", "no_listener", "binds", "paths", "no_path", "events"),
-)
+def _map(name: str, spec: MapSpec, pins: Path | None) -> int:
+    """A map's descriptor: the pinned one where there is one, else a new one, pinned if asked."""
+    path = str(pins / name) if pins else None
+    found = libbpf.get_pinned(path) if path else None
+    if found is not None:
+        return found
+    entries = libbpf.possible_cpus() if spec.type == _PERF_EVENT_ARRAY else spec.max_entries
+    fd = libbpf.map_create(name, spec.type, spec.key_size, spec.value_size, entries, spec.flags)
+    if path:
+        libbpf.pin(fd, path)
+    return fd
 
 
-def _kept(
-    key: str, macros: Mapping[str, int | str], cache: Cache | None
-) -> tuple[Any, dict[str, bytes] | None]:
-    """A module of the maps alone and the kept programs, or nothing."""
-    if cache is None or not (cache.directory / key).exists():
-        return None, None
-    module = _compile(source_text(("maps.h",)), macros, lambda: "")
-    return module, cache.get(key, _descriptors(module))
-
-
-def _compile(text: str, macros: Mapping[str, int | str], printed: Callable[[], str]) -> Any:
-    from bcc import BPF
-
-    flags = [f"-D{name}={value}" for name, value in macros.items()]
-    try:
-        return BPF(text=text.encode(), cflags=[*flags, "-Wno-unused-value"])
-    except Exception as error:
-        raise LoadError(f"the BPF programs do not compile: {error}\n{printed()}") from error
-
-
-def _bytecode(module: Any, function: str) -> bytes:
-    """The instructions that clang made of a function."""
-    from bcc.libbcc import lib
-
-    name = function.encode()
-    start = lib.bpf_function_start(module.module, name)
-    return ctypes.string_at(start, lib.bpf_function_size(module.module, name))
-
-
-def _load_one(module: Any, hook: Hook, code: bytes) -> int | str:
+def _load_one(hook: Hook, code: bytes) -> int | str:
     """Load one program: its descriptor, or why the kernel refused it."""
-    from bcc.libbcc import lib
-
-    log = ctypes.create_string_buffer(_LOG_SIZE)
-    fd: int = lib.bcc_func_load(
-        module.module,
-        hook.program_type,
-        hook.function.encode(),
-        ctypes.cast(ctypes.c_char_p(code), ctypes.c_void_p),
-        len(code),
-        lib.bpf_module_license(module.module),
-        lib.bpf_module_kern_version(module.module),
-        0,
-        log,
-        len(log),
-        None,
-        hook.attach_type,
-    )
-    if fd >= 0:
-        return fd
-    code_of_error = ctypes.get_errno() or -fd
-    tail = log.value.decode(errors="replace").strip().splitlines()[-_LOG_TAIL:]
-    return "\n".join([os.strerror(code_of_error), *tail])
-
-
-def _descriptors(module: Any) -> dict[str, int]:
-    return {name: module[name.encode()].map_fd for name in MAPS}
-
-
-def _sizes(module: Any, name: str) -> tuple[int, int]:
-    """Key and value size; the binding declares no argument types for these two."""
-    from bcc.libbcc import lib
-
-    handle, label = ctypes.c_void_p(module.module), ctypes.c_char_p(name.encode())
-    return lib.bpf_table_key_size(handle, label), lib.bpf_table_leaf_size(handle, label)
-
-
-def bcc_version() -> str:
-    """BCC's version, or why it cannot be used."""
     try:
-        from bcc import __version__
-    except ImportError as error:
-        return f"not usable: {error}"
-    return str(__version__)
+        return libbpf.prog_load(hook.name, hook.program_type, hook.attach_type, code)
+    except libbpf.ProgramRefused as error:
+        tail = error.log.strip().splitlines()[-_LOG_TAIL:]
+        return "\n".join([error.strerror or str(error), *tail])

@@ -14,7 +14,6 @@ from typing import Any
 
 import rulegen
 from sockrules.agent.btf import offset_macros
-from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.hooks import PROBE
 from sockrules.agent.kernel import Kernel, capacity_for
 from sockrules.agent.loader import load
@@ -22,7 +21,6 @@ from sockrules.control import walk
 from sockrules.control.compile import compile_table
 from sockrules.control.condition import Comparison
 from sockrules.control.model import Field, Rule, RuleSet, Server
-from sockrules.control.paths import PINS
 from sockrules.control.table import Table
 
 REPEAT = 3000
@@ -31,7 +29,6 @@ REQUESTS = 300
 
 def decisions() -> Iterator[dict[str, Any]]:
     """A row for each rule set, sizes ascending."""
-    mount_bpffs()
     for count in (10, 1_000, 10_000, 100_000):
         source = rulegen.Source(count)
         yield _row(f"{count} access rules", source.ruleset(count, access=True), source)
@@ -77,20 +74,8 @@ def _row(name: str, ruleset: RuleSet, source: rulegen.Source) -> dict[str, Any]:
 
 def _loaded(table: Table) -> tuple[Kernel, float]:
     """The probe with the table in force, and the seconds that putting it in force took."""
-    pins = PINS / "bench"
-    pins.mkdir(parents=True, exist_ok=True)
     capacity = capacity_for(table)
-    macros: dict[str, int | str] = {
-        **offset_macros(),
-        "SR_LISTENERS_PIN": f'"{pins}/listeners"',
-        "SR_TOTALS_PIN": f'"{pins}/totals"',
-    }
-    try:
-        kernel = Kernel(load(capacity, macros, (PROBE,)), capacity)
-    finally:
-        for pin in pins.iterdir():
-            pin.unlink()
-        pins.rmdir()
+    kernel = Kernel(load(capacity, offset_macros(), (PROBE,)), capacity)
     start = time.perf_counter()
     kernel.install(table, {})
     return kernel, time.perf_counter() - start

@@ -3,10 +3,10 @@
  * The maps. Capacities are given by the agent: SR_ENTRIES, SR_SLOTS, SR_BOUNDS
  * and SR_RULES are per generation, there are two; SR_STEPS bounds the walk.
  *
- * `listeners` and `totals` are pinned and shared by one agent and the next:
- * which sockets listen, and what was counted while no agent ran, is lost
- * otherwise. The rest is made anew by each agent and replaced together with the
- * programs.
+ * `listeners` and `totals` are pinned (agent/loader.py) and shared by one agent
+ * and the next: which sockets listen, and what was counted while no agent ran,
+ * is lost otherwise. The rest is made anew by each agent and replaced together
+ * with the programs.
  */
 #ifndef SOCKRULES_MAPS_H
 #define SOCKRULES_MAPS_H
@@ -39,11 +39,10 @@ BPF_ARRAY(tracking, struct sr_tracking, 1);
 BPF_PERCPU_ARRAY(new_cgroup, struct sr_new_cgroup, 1);
 BPF_ARRAY(no_cgroup, struct sr_new_cgroup, 1); /* always zero */
 
-BPF_TABLE_PINNED("percpu_array", int, struct sr_totals, totals, SR_SERVERS, SR_TOTALS_PIN);
+BPF_PERCPU_ARRAY(totals, struct sr_totals, SR_SERVERS);
 BPF_PERCPU_ARRAY(hits, struct sr_hits, 2 * SR_RULES);
 
-BPF_TABLE_PINNED("hash", struct sr_listener_key, struct sr_listener, listeners, SR_LISTENERS,
-		 SR_LISTENERS_PIN);
+BPF_HASH(listeners, struct sr_listener_key, struct sr_listener, SR_LISTENERS);
 BPF_ARRAY(no_listener, struct sr_listener, 1); /* always zero: what an entry begins as */
 BPF_TABLE("lru_hash", u64, u32, binds, 16384);
 

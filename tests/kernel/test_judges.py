@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +12,12 @@ from hypothesis import strategies as st
 
 import rulegen
 from sockrules.agent.btf import offset_macros
-from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.hooks import PROBE
 from sockrules.agent.kernel import Kernel
 from sockrules.agent.loader import Capacity, load
 from sockrules.control import evaluate, walk
 from sockrules.control.compile import compile_table
 from sockrules.control.model import Request, RuleSet
-from sockrules.control.paths import PINS
 from sockrules.control.table import Limits, Table
 
 pytestmark = pytest.mark.kernel
@@ -31,27 +28,15 @@ LIMITS = Limits()
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Kernel]:
     """The probe alone, with room for large tables; nothing is attached."""
-    mount_bpffs()
-    pins = PINS / f"srtest-{os.getpid()}-judges"
-    pins.mkdir(parents=True, exist_ok=True)
     capacity = Capacity(
         steps=LIMITS.steps, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14
     )
-    macros = {
-        **offset_macros(),
-        "SR_LISTENERS_PIN": f'"{pins}/listeners"',
-        "SR_TOTALS_PIN": f'"{pins}/totals"',
-    }
+    loaded = load(capacity, offset_macros(), (PROBE,))
     try:
-        loaded = load(capacity, macros, (PROBE,))
         assert not loaded.refused, loaded.refused
-        made = Kernel(loaded, capacity)
-        yield made
-        made.close()
+        yield Kernel(loaded, capacity)
     finally:
-        for pin in ("listeners", "totals"):
-            (pins / pin).unlink(missing_ok=True)
-        pins.rmdir()
+        loaded.close()
 
 
 def judge(kernel: Kernel, ruleset: RuleSet, requests: list[Request]) -> Table:
@@ -104,13 +89,8 @@ def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(
     source = rulegen.Source(3)
     ruleset = source.ruleset(400, access=True)
     table = compile_table(ruleset, ruleset.rules, limits=LIMITS)
-    pins = PINS / f"srtest-{os.getpid()}-judges"
     capacity = Capacity(steps=2, entries=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10)
-    macros = {
-        **offset_macros(), 
-        "SR_LISTENERS_PIN": f'"{pins}/listeners"', "SR_TOTALS_PIN": f'"{pins}/totals"',
-    }  # fmt: skip
-    short = Kernel(load(capacity, macros, (PROBE,)), capacity)
+    short = Kernel(load(capacity, offset_macros(), (PROBE,)), capacity)
     try:
         short.install(table, {})
         words = [

@@ -7,8 +7,9 @@ import re
 
 import pytest
 
+from sockrules.agent.compiler import BPF_DIR, MAPS, source_text
 from sockrules.agent.hooks import HOOKS, PROBE
-from sockrules.agent.loader import BPF_DIR, MAPS, Capacity, source_text
+from sockrules.agent.loader import Capacity
 
 TEXT = source_text()
 FILES = sorted(path.name for path in BPF_DIR.iterdir() if path.suffix in (".c", ".h"))

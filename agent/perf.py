@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reading a perf event array: one ring a CPU, looked into on a timer.
+
+The rings never wake their reader: a wake-up costs the process that caused the
+event microseconds, and the agent comes by by itself (perf_event_open(2),
+`wakeup_events`). Record layouts: include/uapi/linux/perf_event.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable
+
+from .libbpf import libbpf
+
+_RECORD_LOST = 2
+_RECORD_SAMPLE = 9
+_HEADER = 8  # bytes of struct perf_event_header: u32 type, u16 misc, u16 size
+_NEXT = -2  # LIBBPF_PERF_EVENT_CONT
+
+
+class _Attr(ctypes.Structure):
+    """struct perf_event_attr as of PERF_ATTR_SIZE_VER0, 64 bytes."""
+
+    _fields_ = [
+        ("type", ctypes.c_uint32),
+        ("size", ctypes.c_uint32),
+        ("config", ctypes.c_uint64),
+        ("sample_period", ctypes.c_uint64),
+        ("sample_type", ctypes.c_uint64),
+        ("read_format", ctypes.c_uint64),
+        ("flags", ctypes.c_uint64),
+        ("wakeup_events", ctypes.c_uint32),
+        ("bp_type", ctypes.c_uint32),
+        ("config1", ctypes.c_uint64),
+    ]
+
+
+_TYPE_SOFTWARE = 1
+_COUNT_SW_BPF_OUTPUT = 10
+_SAMPLE_RAW = 1 << 10
+_NEVER = 1 << 30
+
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+
+
+class PerfBuffer:
+    """The rings behind a BPF_MAP_TYPE_PERF_EVENT_ARRAY.
+
+    Args:
+        map_fd: the map; its elements are set to the rings.
+        take: gets (cpu, bytes): a copy of each event. The kernel pads events, so there
+            may be some bytes behind what was sent.
+        lost: gets a number of events for which a ring had no room.
+        pages: of one ring, a power of two.
+    """
+
+    def __init__(
+        self,
+        map_fd: int,
+        take: Callable[[int, bytes], None],
+        lost: Callable[[int], None],
+        pages: int,
+    ) -> None:
+        self._lib = libbpf()
+        self._lib.perf_buffer__new_raw.restype = ctypes.c_void_p
+        self._lib.perf_buffer__consume.argtypes = [ctypes.c_void_p]
+        self._lib.perf_buffer__free.argtypes = [ctypes.c_void_p]
+        self._reading = threading.Lock()
+
+        def record(_: int | None, cpu: int, at: int) -> int:
+            kind = ctypes.c_uint32.from_address(at).value
+            if kind == _RECORD_SAMPLE:
+                size = ctypes.c_uint32.from_address(at + _HEADER).value
+                take(cpu, ctypes.string_at(at + _HEADER + 4, size))
+            elif kind == _RECORD_LOST:  # u64 id, u64 lost
+                lost(ctypes.c_uint64.from_address(at + _HEADER + 8).value)
+            return _NEXT
+
+        self._callback = _Callback(record)  # kept: libbpf holds no reference to it
+        attr = _Attr(
+            type=_TYPE_SOFTWARE,
+            size=ctypes.sizeof(_Attr),
+            config=_COUNT_SW_BPF_OUTPUT,
+            sample_period=1,
+            sample_type=_SAMPLE_RAW,
+            wakeup_events=_NEVER,
+        )
+        self._handle: int | None = self._lib.perf_buffer__new_raw(
+            map_fd, ctypes.c_size_t(pages), ctypes.byref(attr), self._callback, None, None
+        )
+        if not self._handle:
+            raise OSError(ctypes.get_errno(), "the perf buffers cannot be opened")
+
+    def consume(self) -> None:
+        """Hand over all events that wait. From any thread."""
+        with self._reading:
+            if self._handle:
+                self._lib.perf_buffer__consume(self._handle)
+
+    def close(self) -> None:
+        with self._reading:
+            if self._handle:
+                self._lib.perf_buffer__free(self._handle)
+                self._handle = None
