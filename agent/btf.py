@@ -49,6 +49,11 @@ class Offset:
 OFFSETS = (
     Offset("SR_OFF_TASK_MM", "task_struct", ("mm",)),
     Offset("SR_OFF_TASK_NSPROXY", "task_struct", ("nsproxy",)),
+    Offset("SR_OFF_TASK_TGID", "task_struct", ("tgid",)),
+    Offset("SR_OFF_TASK_COMM", "task_struct", ("comm",)),
+    Offset("SR_OFF_TASK_CRED", "task_struct", ("cred",)),
+    Offset("SR_OFF_CRED_UID", "cred", ("uid",)),
+    Offset("SR_OFF_CRED_GID", "cred", ("gid",)),
     Offset("SR_OFF_MM_EXE_FILE", "mm_struct", ("exe_file",)),
     Offset("SR_OFF_FILE_INODE", "file", ("f_inode",)),
     Offset("SR_OFF_FILE_DENTRY", "file", ("f_path", "dentry")),
@@ -71,6 +76,7 @@ OFFSETS = (
     Offset("SR_OFF_HIERARCHY_ID", "cgroup_root", ("hierarchy_id",)),
     Offset("SR_OFF_KERNFS_ID", "kernfs_node", ("id",)),
     Offset("SR_OFF_NSPROXY_NET", "nsproxy", ("net_ns",)),
+    Offset("SR_OFF_SK_NET", "sock", ("__sk_common", "skc_net", "net")),
     Offset("SR_OFF_NET_INUM", "net", ("ns", "inum")),
 )
 

@@ -14,7 +14,6 @@ from .compiler import CompileError, compiler_version
 from .enforcer import EnforcerError, cgroup_mount, mount_bpffs
 from .hooks import WAYS
 from .loader import Capacity, load
-from .netns import netns_cookie
 
 _SMALL = Capacity(steps=96, entries=1024, slots=1024, bounds=1024, rules=256, known=256)
 
@@ -35,7 +34,6 @@ def examine(paths: Paths) -> dict[str, Any]:
     check("root", "run as root", _must_be_root)
     check("bpf file system", "mount -t bpf bpf /sys/fs/bpf", _bpf_file_system)
     check("cgroup v2", "mount -t cgroup2 none /sys/fs/cgroup", cgroup_mount)
-    check("network namespace cookie", "Linux 5.14 or later", netns_cookie)
     found: dict[str, int] = {}
     check(
         "kernel types (BTF)",

@@ -24,7 +24,7 @@ from ..control.table import Limits, Table
 from . import libbpf
 from .inodes import Inode
 from .loader import Capacity, Loaded
-from .netns import netns_cookie, netns_inum
+from .netns import netns_inum
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
@@ -91,8 +91,7 @@ class Kernel:
         self._cpus = libbpf.possible_cpus()
         self._control = np.zeros(1, abi.dtype("sr_control"))
         self._known: tuple[set[bytes], set[bytes]] = (set(), set())
-        self._control["netns"] = netns_cookie()
-        self._control["netns_inum"] = netns_inum()
+        self._control["netns"] = netns_inum()
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -172,10 +171,9 @@ class Kernel:
         self._control["mode"][0][server] = mode
         self._put_control()
 
-    def arm_probe(self, tgid: int, port: int) -> None:
-        """Let requests of one process, and peers of one port, count as proofs; 0, 0 to disarm."""
+    def arm_probe(self, tgid: int) -> None:
+        """Let requests of one process, and peers of its listeners, count as proofs; 0 to disarm."""
         self._control["probe_tgid"] = tgid
-        self._control["probe_port"] = port
         self._control["probe_until"] = time.monotonic_ns() + PROBE_LASTS
         self._put_control()
 

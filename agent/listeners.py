@@ -24,7 +24,7 @@ from ..control import abi
 from ..control.addresses import format_address, parse_address
 from . import libbpf
 from .inodes import inode_of
-from .netns import netns_cookie
+from .netns import netns_inum
 
 _LISTEN = 1 << 10  # TCP_LISTEN as a bit of the diagnostics' state mask
 
@@ -131,7 +131,7 @@ class Registry:
 
     def __init__(self, map_fd: int, cgroup: Path, mount: Path) -> None:
         self._fd = map_fd
-        self._cookie = netns_cookie()
+        self._netns = netns_inum()
         self._cgroup = cgroup
         self._mount = mount
         self._stale: set[bytes] = set()
@@ -150,7 +150,7 @@ class Registry:
         known = {
             _place(key)
             for key, value in entries.items()
-            if key["netns"] == self._cookie and value["count"]
+            if key["netns"] == self._netns and value["count"]
         }
         if sweep:
             self._sweep(entries, now)
@@ -187,7 +187,7 @@ class Registry:
         return {
             _place(key): value
             for key, value in self._entries()
-            if key["netns"] == self._cookie and value["count"]
+            if key["netns"] == self._netns and value["count"]
         }
 
     def reopen(self, key: Any) -> None:
@@ -210,7 +210,7 @@ class Registry:
         stale = {
             key.tobytes()
             for key, value in entries.items()
-            if not value["count"] or (key["netns"] == self._cookie and _place(key) not in now)
+            if not value["count"] or (key["netns"] == self._netns and _place(key) not in now)
         }
         for key in stale & self._stale:
             libbpf.delete(self._fd, key)
@@ -218,7 +218,7 @@ class Registry:
 
     def _enter(self, place: Place, owner: Owner, count: int) -> None:
         key = np.zeros(1, abi.dtype("sr_listener_key"))
-        key["netns"], key["port"] = self._cookie, place.port
+        key["netns"], key["port"] = self._netns, place.port
         key["hi"], key["lo"] = place.address >> 64, place.address & (2**64 - 1)
         value = np.zeros(1, abi.dtype("sr_listener"))
         value["count"] = count

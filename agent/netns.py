@@ -1,20 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This process's network namespace, by the two numbers the kernel has for it."""
+"""This process's network namespace, by the number that programs and people know it by.
+
+Not by cookie: programs and processes can ask for that only since Linux 5.14.
+"""
 
 from __future__ import annotations
 
 import os
-import socket
-import sys
-
-_SO_NETNS_COOKIE = 71  # Linux 5.14, asm-generic/socket.h
-
-
-def netns_cookie() -> int:
-    """Unique while the host is up; what BPF programs see."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        raw = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
-    return int.from_bytes(raw, sys.byteorder)
 
 
 def netns_inum() -> int:

@@ -3,7 +3,7 @@
 
 A child moves into the cgroup that is governed, listens on loopback on a port of
 its own and connects to itself. The programs know the child by its process
-number and its port, count its requests as proofs and let them through.
+number, count its requests as proofs and let them through.
 """
 
 from __future__ import annotations
@@ -64,14 +64,13 @@ def _provoke(kernel: Kernel, cgroup: Path) -> str:
         patience = threading.Timer(_PATIENCE, child.kill)  # it may hang in a frozen cgroup
         try:
             patience.start()
-            kernel.arm_probe(child.pid, 0)
+            kernel.arm_probe(child.pid)
             assert child.stdin and child.stdout
             child.stdin.write("listen\n")
             child.stdin.flush()
             answer = child.stdout.readline().strip()
             if not answer.isdigit():
                 return answer or "the process that proves the hooks died"
-            kernel.arm_probe(child.pid, int(answer))
             out, _ = child.communicate("connect\n", timeout=_PATIENCE)
             return out.strip()
         except subprocess.TimeoutExpired:
@@ -80,5 +79,5 @@ def _provoke(kernel: Kernel, cgroup: Path) -> str:
             return f"the process that proves the hooks failed: {error}"
         finally:
             patience.cancel()
-            kernel.arm_probe(0, 0)
+            kernel.arm_probe(0)
             child.kill()

@@ -182,12 +182,9 @@ struct sr_control {
 	u32 generation;
 	u32 mode[3]; /* SR_OFF.., indexed by server */
 	u32 probe_tgid; /* the process that proves the hooks, 0 when none does */
-	u32 probe_port; /* the port its listener uses, 0 when none */
+	u32 netns; /* inode number of the network namespace that sk_lookup is attached to */
 	u64 zero; /* always 0; the verifier must not know (see decide.h) */
 	u64 probe_until; /* CLOCK_MONOTONIC, ns: a forgotten probe ends by itself */
-	u64 netns; /* cookie of the network namespace that sk_lookup is attached to */
-	u32 netns_inum; /* its inode number, as lsns(8) shows it */
-	u32 pad;
 };
 
 /* Per CPU and server. */
@@ -278,11 +275,10 @@ struct sr_owner {
 
 /* A wildcard listener has address 0 (IPv6) or ::ffff:0.0.0.0 (IPv4). */
 struct sr_listener_key {
-	u64 netns; /* cookie */
 	u64 hi;
 	u64 lo;
+	u32 netns; /* inode number of its network namespace, as lsns(8) shows it */
 	u32 port;
-	u32 pad;
 };
 
 #define SR_SHUT 0x1 /* its listen was rejected: no peer is let in */

@@ -63,6 +63,7 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 			SR_ADD(total->shut);
 		return SK_DROP;
 	}
-	return sr_judge(ctx, SR_ACCEPT, SR_HOOK_SK_LOOKUP, w, &listener->owner) == SR_ALLOW ? SK_PASS :
-										     SK_DROP;
+	return sr_judge(ctx, SR_ACCEPT, SR_HOOK_SK_LOOKUP, w, &listener->owner, c->netns) == SR_ALLOW ?
+		       SK_PASS :
+		       SK_DROP;
 }

@@ -46,7 +46,7 @@ static __always_inline int sr_post_bind(struct bpf_sock *ctx, u32 hook, u64 *w)
 		return SR_ALLOW;
 	w[SR_W_BITS] = SR_BIT_LOCAL_KNOWN;
 	w[SR_W_PORTS] = (u64)(ctx->src_port & 0xffff) << 16;
-	if (sr_judge(ctx, SR_LISTEN, hook, w, NULL) == SR_DENY)
+	if (sr_judge(ctx, SR_LISTEN, hook, w, NULL, 0) == SR_DENY)
 		return SR_DENY;
 	binds.update(&cookie, &judged);
 	return SR_ALLOW;

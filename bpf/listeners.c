@@ -12,7 +12,7 @@
 
 static __always_inline void sr_listener_of(struct bpf_sock_ops *ctx, struct sr_listener_key *key)
 {
-	key->netns = bpf_get_netns_cookie(ctx);
+	key->netns = ctx->sk ? sr_socket_netns(sr_address(ctx->sk)) : 0;
 	key->port = ctx->local_port;
 	if (ctx->family == 2 /* AF_INET */) {
 		key->lo = sr_ip4(ctx->local_ip4);
@@ -24,8 +24,7 @@ static __always_inline void sr_listener_of(struct bpf_sock_ops *ctx, struct sr_l
 
 static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 {
-	u64 w[SR_WORDS] = {}, cookie = bpf_get_socket_cookie(ctx), ids = bpf_get_current_uid_gid();
-	u64 file = sr_exe_file();
+	u64 w[SR_WORDS] = {}, cookie = bpf_get_socket_cookie(ctx), file = sr_exe_file();
 	struct sr_listener_key key = {};
 	struct sr_listener *listener;
 	u32 zero = 0, server = SR_LISTEN, *how, flags = 0;
@@ -38,7 +37,7 @@ static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 		w[SR_W_PORTS] = (u64)(ctx->local_port & 0xffff) << 16;
 		w[SR_W_LOCAL_HI] = key.hi;
 		w[SR_W_LOCAL_LO] = key.lo;
-		if (sr_judge(ctx, SR_LISTEN, SR_HOOK_TCP_LISTEN, w, NULL) == SR_DENY)
+		if (sr_judge(ctx, SR_LISTEN, SR_HOOK_TCP_LISTEN, w, NULL, 0) == SR_DENY)
 			flags |= SR_SHUT;
 	}
 	listener = listeners.lookup(&key);
@@ -57,11 +56,10 @@ static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 		return;
 	}
 	listener->flags = flags;
-	listener->owner.uid = ids;
-	listener->owner.gid = ids >> 32;
+	sr_ids(&listener->owner.uid, &listener->owner.gid);
 	listener->owner.cgroup = sr_current_cgroup();
-	listener->owner.pid = bpf_get_current_pid_tgid() >> 32;
-	bpf_get_current_comm(listener->owner.comm, SR_COMM);
+	listener->owner.pid = sr_tgid();
+	sr_comm(listener->owner.comm);
 	sr_program(file, &listener->owner.program);
 	if (file) {
 		sr_record_above(file, &listener->owner);

@@ -6,7 +6,8 @@
  * that a climb from its dentry to the root of the mount tree passes, so neither
  * comm nor argv, which any process can set, has a say. Offsets (SR_OFF_*) come
  * from the running kernel's BTF. A task without an executable (a kernel thread)
- * has program number 0, unknown.
+ * has program number 0, unknown. User, group and comm are read from the task as
+ * well: in older kernels (Linux 5.10, 6.1) sockops has no helpers for them.
  *
  * How deep a climb is stands in the map, not in a register: the verifier would
  * follow every combination of iteration and depth.
@@ -32,6 +33,51 @@ static __always_inline u32 sr_read32(u64 base, u32 offset)
 
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
 	return value;
+}
+
+/*
+ * The address in a pointer that the verifier has a type for. Such a pointer is not
+ * readable at any offset, and not everywhere a kernel pointer in its eyes; what is
+ * read from the stack is a number.
+ */
+#define sr_address(pointer)                                                        \
+	({                                                                         \
+		const void *_slot = (const void *)(pointer);                       \
+		u64 _address = 0;                                                  \
+		bpf_probe_read_kernel(&_address, sizeof(_address), (void *)&_slot); \
+		_address;                                                          \
+	})
+
+/* The network namespace of a socket, and that of the current task: inode numbers. */
+static __always_inline u32 sr_socket_netns(u64 sk)
+{
+	return sr_read32(sr_read64(sk, SR_OFF_SK_NET), SR_OFF_NET_INUM);
+}
+
+static __always_inline u32 sr_current_netns(void)
+{
+	u64 proxy = sr_read64(bpf_get_current_task(), SR_OFF_TASK_NSPROXY);
+	u64 net = proxy ? sr_read64(proxy, SR_OFF_NSPROXY_NET) : 0;
+
+	return net ? sr_read32(net, SR_OFF_NET_INUM) : 0;
+}
+
+static __always_inline u32 sr_tgid(void)
+{
+	return sr_read32(bpf_get_current_task(), SR_OFF_TASK_TGID);
+}
+
+static __always_inline void sr_ids(u32 *uid, u32 *gid)
+{
+	u64 cred = sr_read64(bpf_get_current_task(), SR_OFF_TASK_CRED);
+
+	*uid = sr_read32(cred, SR_OFF_CRED_UID);
+	*gid = sr_read32(cred, SR_OFF_CRED_GID);
+}
+
+static __always_inline void sr_comm(u8 *comm)
+{
+	bpf_probe_read_kernel(comm, SR_COMM, (void *)(bpf_get_current_task() + SR_OFF_TASK_COMM));
 }
 
 static __always_inline u64 sr_exe_file(void)
@@ -229,9 +275,10 @@ static __always_inline void sr_gather_service(u64 cgroup, u32 generation, u64 *w
 /* Words of the current task: SR_W_IDS, SR_W_PROGRAM, bits of directories and cgroups. */
 static __always_inline void sr_gather_caller(const struct sr_header *h, u32 generation, u64 *w)
 {
-	u64 ids = bpf_get_current_uid_gid();
+	u32 uid, gid;
 
-	w[SR_W_IDS] = ids << 32 | ids >> 32;
+	sr_ids(&uid, &gid);
+	w[SR_W_IDS] = (u64)uid << 32 | gid;
 	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES)) {
 		u64 file = sr_exe_file();
 		struct sr_inode program;
