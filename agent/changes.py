@@ -250,6 +250,7 @@ class Changes:
             agent.enforcer.cgroup_path,
             agent.enforcer.mount,
             registry.recorded() if registry else None,
+            agent.enforcer.cgroups.path_of,
         )
         logins = frozenset(agent.config.logins)
         known = inodes_of((*policy.table.programs, *policy.table.directories))

@@ -26,13 +26,14 @@ from typing import Any
 
 from . import libbpf
 from .bytecode import Compiled, MapSpec, pack, relocate, unpack
-from .hooks import HOOKS, PROBE
+from .hooks import HOOKS, PROBE, TRACKERS
 
 BPF_DIR = Path(__file__).parent.parent / "bpf"
-SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "probe.c")
+SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "services.c", "probe.c")
 MAPS = (
     *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits"),
     *("listeners", "no_listener", "binds", "paths", "no_path", "events"),
+    *("names", "cgroups", "cgroup_paths", "tracking", "new_cgroup", "no_cgroup"),
 )
 _PATIENCE = 120  # seconds; some 2 are needed
 
@@ -118,7 +119,7 @@ def main() -> None:
                 {name: _spec(fd) for name, fd in fds.items()},
                 {
                     hook.function: relocate(_bytecode(module, hook.function), numbers)
-                    for hook in (*HOOKS, PROBE)
+                    for hook in (*HOOKS, *TRACKERS, PROBE)
                 },
             )
         )

@@ -45,6 +45,7 @@ from .state import State, now
 
 DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --follow` is
 UPKEEP_EVERY = 2.0
+WATCH_EVERY = 0.1
 RECONCILE_EVERY = 10.0
 COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
@@ -112,6 +113,7 @@ class Agent:
             tasks = [
                 asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
+                asyncio.create_task(self._every(WATCH_EVERY, self._watch)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
                 asyncio.create_task(self._every(COUNTDOWN_EVERY, self.countdown.look)),
@@ -163,12 +165,14 @@ class Agent:
             lambda: self.enforcer.kernel.map("paths"),
             lambda: self.enforcer.registry.programs if self.enforcer.registry else {},
         )
-        self.record.begin(lambda: self.enforcer.kernel, self.programs.path_of)
+        cgroup_of = self.enforcer.cgroups.path_of
+        self.record.begin(lambda: self.enforcer.kernel, self.programs.path_of, cgroup_of)
         self.captures = Captures(
             self.paths.state_db,
             lambda: self.config,
             lambda revision, rule: self.record.rule_of(revision, rule)[0],
             self.programs.path_of,
+            cgroup_of,
             self.record.say,
         )
         self.questions |= {"captures": self.captures.answer, "in-force": self.captures.in_force}
@@ -249,6 +253,10 @@ class Agent:
         async with self.changing:
             await self.in_worker(self.enforcer.refresh_programs)
             self.hits.collect()
+
+    async def _watch(self) -> None:
+        async with self.changing:
+            await self.in_worker(self.enforcer.refresh_services)
 
     async def _reconcile(self) -> None:
         registry = self.enforcer.registry

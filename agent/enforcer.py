@@ -22,8 +22,10 @@ from typing import Any
 from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Table
+from ..control.walk import service_words
 from .btf import offset_macros
 from .bytecode import Cache
+from .cgroups import CgroupPaths
 from .hooks import WAYS, Hook
 from .inodes import Inode, inodes_of
 from .kernel import Kernel, capacity_for, fits, grace_period
@@ -75,6 +77,7 @@ class Enforcer:
         self._offsets: dict[str, int] = {}
         self.mount = cgroup_mount()
         self.cgroup_path = self._find_cgroup()
+        self.cgroups = CgroupPaths(lambda: self.kernel.map("cgroup_paths"), self.mount)
         self.links = Links(self.pins / "links")
         self.registry: Registry | None = None
         self.lost_by_reader = 0
@@ -156,12 +159,14 @@ class Enforcer:
             raise
         if self.registry:
             self.registry.use(new.map("listeners"))
+        self._keep_services()
 
     def _load(self, table: Table, known: Mapping[str, Inode], modes: dict[Server, Mode]) -> Kernel:
         capacity = capacity_for(table)
         maps = self.pins / f"maps-{abi.digest[:8]}"
         maps.mkdir(parents=True, exist_ok=True)
-        kernel = Kernel(load(capacity, self._offsets, pins=maps, cache=self.cache), capacity)
+        loaded = load(capacity, self._offsets, pins=maps, cache=self.cache)
+        kernel = Kernel(loaded, capacity, self.mount)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
         kernel.install(table, known)
@@ -217,6 +222,7 @@ class Enforcer:
         for hook in self.links.attached():
             if hook not in needed:
                 self.links.detach(hook)
+        self._keep_services()
         if self.registry and needed:  # those that began to listen while the hooks were attached
             self.registry.reconcile(sweep=False)
         self.prove()
@@ -233,6 +239,15 @@ class Enforcer:
             self.links.attach(hook, self.kernel.loaded.programs[hook.name], Target(fd, number))
         finally:
             os.close(fd)
+
+    def _keep_services(self) -> None:
+        """What keeps the services lasts as long as something is judged, agent or no agent."""
+        if self.kernel.services is None:
+            return
+        if self.links.attached():
+            self.kernel.services.pin(self.pins / "links")
+        else:
+            self.kernel.services.unpin(self.pins / "links")
 
     def prove(self) -> None:
         """Prove every attached server anew."""
@@ -254,13 +269,20 @@ class Enforcer:
         self.known = known
         return True
 
+    def refresh_services(self) -> None:
+        """Notice cgroups that were made, where the programs do not themselves."""
+        if self.table is not None and self.kernel.services is not None:
+            self.kernel.services.refresh(self.table, self.kernel.generation)
+
     def reopen_listeners(self) -> None:
         """Judge again the listeners that are shut: the rules or the mode may have changed."""
         if self.registry is None or self.table is None:
             return
         enforcing = self.servers[Server.LISTEN].mode is Mode.ENFORCE
         for key, entry in self.registry.shut():
-            word = self.kernel.decide(listener_words(key, entry, self.table, self.known))
+            service = self.cgroups.path_of(int(entry["owner"]["cgroup"]))
+            words = listener_words(key, entry, self.table, self.known, service)
+            word = self.kernel.decide(words)
             if not enforcing or not word & abi.C["SR_REJECT"]:
                 self.registry.reopen(key)
 
@@ -282,7 +304,9 @@ class Enforcer:
             self._kernel = None
 
 
-def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
+def listener_words(
+    key: Any, entry: Any, table: Table, known: Mapping[str, Inode], service: str | None
+) -> list[int]:
     """The request that a registered listener's listen() was, as words of abi.h."""
     owner = entry["owner"]
     above = {
@@ -298,8 +322,11 @@ def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode
             int(owner["program"]["device"]),
         ):
             program = table.programs[path]
+    number, places = service_words(table, service)
     ids = int(owner["uid"]) << 32 | int(owner["gid"])
-    return [bits, int(key["port"]) << 16, ids, program << 32, int(key["hi"]), int(key["lo"]), 0, 0]
+    who = program << 32 | number
+    hi, lo = int(key["hi"]), int(key["lo"])
+    return [bits | places, int(key["port"]) << 16, ids, who, hi, lo, 0, 0]
 
 
 def cgroup_mount() -> Path:

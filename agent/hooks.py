@@ -13,7 +13,7 @@ from ..control.model import Server
 
 @dataclass(frozen=True, slots=True)
 class Hook:
-    """One attach point. `target` is what it is attached to: `cgroup` or `netns`."""
+    """One attach point. `target` is what it is attached to: `cgroup`, `netns`, ..."""
 
     name: str
     function: str
@@ -32,6 +32,12 @@ SOCKOPS = Hook("sockops", "sr_sockops", 13, 3, "cgroup")
 SK_LOOKUP = Hook("sk_lookup", "sr_sk_lookup", 30, 36, "netns")
 
 HOOKS = (CONNECT4, CONNECT6, BIND4, BIND6, POST_BIND4, POST_BIND6, SOCKOPS, SK_LOOKUP)
+
+TRACKERS = (
+    Hook("cgroup_mkdir", "sr_cgroup_mkdir", 17, 0, "tracepoint"),
+    Hook("cgroup_rmdir", "sr_cgroup_rmdir", 17, 0, "tracepoint"),
+)
+"""They judge nothing: they keep what is known of cgroups (services.py)."""
 
 PROBE = Hook("probe", "sr_probe", 6, -1, "nothing")
 """The test run: an XDP program that is loaded and never attached."""

@@ -14,6 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from . import libbpf
 from .inodes import Inode
 from .loader import Capacity, Loaded
 from .netns import netns_inum
+from .services import Services
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
@@ -55,6 +57,7 @@ def capacity_for(table: Table) -> Capacity:
         bounds=room(need.bounds, 4096),
         rules=room(len(table.rules), 1024),
         known=room(2 * (len(table.programs) + len(table.directories)), 4096),
+        names=room(2 * (len(table.units) + len(table.cgroups)), 1024),
     )
 
 
@@ -68,6 +71,7 @@ def fits(table: Table, capacity: Capacity) -> bool:
         and need.bounds <= capacity.bounds
         and len(table.rules) <= capacity.rules
         and 2 * (len(table.programs) + len(table.directories)) <= capacity.known
+        and 2 * (len(table.units) + len(table.cgroups)) <= capacity.names
     )
 
 
@@ -82,9 +86,13 @@ def grace_period() -> None:
 
 
 class Kernel:
-    """One set of loaded programs and their maps."""
+    """One set of loaded programs and their maps.
 
-    def __init__(self, loaded: Loaded, capacity: Capacity) -> None:
+    Args:
+        mount: where the cgroup v2 hierarchy is mounted; without it services are not kept.
+    """
+
+    def __init__(self, loaded: Loaded, capacity: Capacity, mount: Path | None = None) -> None:
         self.loaded = loaded
         self.capacity = capacity
         self.generation = 0
@@ -93,6 +101,7 @@ class Kernel:
         self._known: tuple[set[bytes], set[bytes]] = (set(), set())
         self._control["netns"] = netns_inum()
         self._check_layout()
+        self.services = Services(loaded, mount) if mount else None
 
     def _check_layout(self) -> None:
         """Compare every map's value with Python's reading of abi.h, before anything is attached."""
@@ -107,6 +116,10 @@ class Kernel:
             ("hits", "sr_hits"),
             ("listeners", "sr_listener"),
             ("paths", "sr_path"),
+            ("names", "sr_named"),
+            ("cgroups", "sr_service"),
+            ("cgroup_paths", "sr_cgroup_path"),
+            ("tracking", "sr_tracking"),
         ):
             compiled = self.loaded.specs[name].value_size
             if compiled != abi.sizeof(struct):
@@ -130,6 +143,8 @@ class Kernel:
         other = 1 - self.generation
         self._write(table, other)
         self._write_known(table, known, other)
+        if self.services:
+            self.services.install(table, other)
         self._forget_hits(other, len(table.rules))
         self.generation = other
         self._control["generation"] = other
@@ -241,6 +256,8 @@ class Kernel:
 
     def close(self) -> None:
         """Let programs and maps go; links and pins keep theirs."""
+        if self.services:
+            self.services.close()
         self.loaded.close()
 
 

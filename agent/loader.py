@@ -16,7 +16,7 @@ from pathlib import Path
 from . import libbpf
 from .bytecode import Cache, Compiled, MapSpec, digest, relocate
 from .compiler import compile_apart, compiler_version, source_text
-from .hooks import HOOKS, PROBE, Hook
+from .hooks import HOOKS, PROBE, TRACKERS, Hook
 from .perf import PerfBuffer
 
 PINNED = ("listeners", "totals")
@@ -37,6 +37,8 @@ class Capacity:
     rules: int
     known: int = 8192
     listeners: int = 65536
+    names: int = 1024
+    cgroups: int = 16384
 
     def macros(self) -> dict[str, int]:
         return {
@@ -47,6 +49,8 @@ class Capacity:
             "SR_RULES": self.rules,
             "SR_KNOWN": self.known,
             "SR_LISTENERS": self.listeners,
+            "SR_NAMES": self.names,
+            "SR_CGROUPS": self.cgroups,
         }
 
 
@@ -104,7 +108,7 @@ def compiled(capacity: Capacity, macros: Mapping[str, int], cache: Cache | None)
 def load(
     capacity: Capacity,
     macros: Mapping[str, int],
-    hooks: tuple[Hook, ...] = (*HOOKS, PROBE),
+    hooks: tuple[Hook, ...] = (*HOOKS, *TRACKERS, PROBE),
     *,
     pins: Path | None = None,
     cache: Cache | None = None,

@@ -68,6 +68,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "generation": enforcer.kernel.generation,
         },
         "servers": servers,
+        "services": enforcer.kernel.services.report() if enforcer.kernel.services else {},
         "events": {
             "received": agent.record.received,
             "written": agent.record.log.written,

@@ -260,16 +260,23 @@ static __always_inline u64 sr_current_cgroup(void)
 	return sr_cgroup_id(sr_read64(set, SR_OFF_CSS_SET_DFL_CGRP));
 }
 
-/* The number and the bits of a cgroup. One that is not in the map is none that a rule names. */
+/*
+ * SR_W_PROGRAM, the number of a service without a program's, and the bits of its cgroup.
+ * One that is not in the map is none that a rule names. The word is the key as well: the
+ * stack of some hooks has no room for another.
+ */
 static __always_inline void sr_gather_service(u64 cgroup, u32 generation, u64 *w)
 {
-	struct sr_service *found = cgroup ? cgroups.lookup(&cgroup) : NULL;
+	struct sr_service *found;
 
-	if (!cgroup)
+	w[SR_W_PROGRAM] = cgroup;
+	found = cgroups.lookup(&w[SR_W_PROGRAM]);
+	w[SR_W_PROGRAM] = cgroup != 0;
+	if (!found)
 		return;
-	w[SR_W_PROGRAM] |= found && found->unit[generation & 1] ? found->unit[generation & 1] : 1;
-	if (found)
-		w[SR_W_BITS] |= found->bits[generation & 1];
+	w[SR_W_BITS] |= found->bits[generation & 1];
+	if (found->unit[generation & 1])
+		w[SR_W_PROGRAM] = found->unit[generation & 1];
 }
 
 /* Words of the current task: SR_W_IDS, SR_W_PROGRAM, bits of directories and cgroups. */
@@ -279,17 +286,17 @@ static __always_inline void sr_gather_caller(const struct sr_header *h, u32 gene
 
 	sr_ids(&uid, &gid);
 	w[SR_W_IDS] = (u64)uid << 32 | gid;
+	if (h->needs & SR_NEED_SERVICE)
+		sr_gather_service(sr_current_cgroup(), generation, w);
 	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES)) {
 		u64 file = sr_exe_file();
 		struct sr_inode program;
 
 		sr_program(file, &program);
-		w[SR_W_PROGRAM] = (u64)sr_known_program(&program, generation) << 32;
+		w[SR_W_PROGRAM] |= (u64)sr_known_program(&program, generation) << 32;
 		if (file && (h->needs & SR_NEED_DIRECTORIES))
 			w[SR_W_BITS] |= sr_directories_above(file, generation);
 	}
-	if (h->needs & SR_NEED_SERVICE)
-		sr_gather_service(sr_current_cgroup(), generation, w);
 }
 
 /* The same words of a listener's owner. */
@@ -299,10 +306,10 @@ static __always_inline void sr_gather_owner(const struct sr_header *h, u32 gener
 	u32 i;
 
 	w[SR_W_IDS] = (u64)owner->uid << 32 | owner->gid;
-	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES))
-		w[SR_W_PROGRAM] = (u64)sr_known_program(&owner->program, generation) << 32;
 	if (h->needs & SR_NEED_SERVICE)
 		sr_gather_service(owner->cgroup, generation, w);
+	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES))
+		w[SR_W_PROGRAM] |= (u64)sr_known_program(&owner->program, generation) << 32;
 	if (!(h->needs & SR_NEED_DIRECTORIES))
 		return;
 #pragma clang loop unroll(disable)

@@ -56,7 +56,7 @@ class Sandbox:
     def __init__(self, directory: Path) -> None:
         self.name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
         self.paths = Paths(directory / self.name)
-        self.cgroup = cgroup_mount() / self.name
+        self.cgroup = cgroup_mount() / f"{self.name}.slice"  # cgroups in it can be units
         self.agent: subprocess.Popen[str] | None = None
         self._audit_seen = 0
 
@@ -177,19 +177,27 @@ class Sandbox:
     def _enter(self, command: Sequence[str]) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self.name}", *command]
 
-    def _governed(self, command: Sequence[str], user: int | None) -> list[str]:
+    def place(self, name: str) -> str:
+        """The path of a cgroup in the sandbox's, as a condition names it."""
+        return f"/{self.cgroup.name}/{name}"
+
+    def _governed(
+        self, command: Sequence[str], user: int | None, unit: str | None = None
+    ) -> list[str]:
         if user is not None:
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
-        join = f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"'
+        join = f'echo $$ > {self.cgroup / (unit or "")}/cgroup.procs && exec "$@"'
         return self._enter(["sh", "-c", join, "sh", *command])
 
     def inside(
-        self, command: Sequence[str], user: int | None = None
+        self, command: Sequence[str], user: int | None = None, unit: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the namespace and the cgroup, as another user if asked."""
-        return subprocess.run(
-            self._governed(command, user), capture_output=True, text=True, timeout=30, check=False
-        )
+        """Run a program in the namespace and the cgroup, as another user if asked.
+
+        `unit` is the name of a cgroup in the sandbox's, which the test has made.
+        """
+        governed = self._governed(command, user, unit)
+        return subprocess.run(governed, capture_output=True, text=True, timeout=30, check=False)
 
     def popen(self, command: Sequence[str], user: int | None = None) -> subprocess.Popen[str]:
         """A program that has begun; its output is the caller's to read."""
@@ -200,20 +208,32 @@ class Sandbox:
             text=True,
         )
 
-    def client(self, *arguments: str | int, user: int | None = None, program: str = PYTHON) -> str:
+    def client(
+        self,
+        *arguments: str | int,
+        user: int | None = None,
+        program: str = PYTHON,
+        unit: str | None = None,
+    ) -> str:
         """One action of client.py; what it answers: `ok` or the name of the error."""
-        done = self.inside([program, "-I", "-S", "-c", CLIENT, *map(str, arguments)], user)
+        done = self.inside([program, "-I", "-S", "-c", CLIENT, *map(str, arguments)], user, unit)
         assert done.stdout, done.stderr
         return done.stdout.strip()
 
     @contextlib.contextmanager
     def listener(
-        self, kind: str, address: str, port: int, user: int | None = None, program: str = PYTHON
+        self,
+        kind: str,
+        address: str,
+        port: int,
+        user: int | None = None,
+        program: str = PYTHON,
+        unit: str | None = None,
     ) -> Iterator[str]:
         """A process that listens meanwhile; what came of it: a port, or the name of the error."""
         with subprocess.Popen(
             self._governed(
-                [program, "-I", "-S", "-c", CLIENT, "listen", kind, address, str(port)], user
+                [program, "-I", "-S", "-c", CLIENT, "listen", kind, address, str(port)], user, unit
             ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -278,15 +298,9 @@ class Sandbox:
 def sweep(name: str | None = None) -> None:
     """Remove sandboxes: the named one, or all whose test run is gone."""
     for cgroup in cgroup_mount().glob(f"{PREFIX}-*"):
-        if cgroup.name == name or (name is None and _is_orphan(cgroup.name)):
-            for _ in range(50):
-                for pid in (cgroup / "cgroup.procs").read_text().split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
-                with contextlib.suppress(OSError):
-                    cgroup.rmdir()
-                    break
-                time.sleep(0.05)
+        if cgroup.stem == name or (name is None and _is_orphan(cgroup.name)):
+            for inner in sorted(cgroup.glob("**/"), reverse=True):
+                _remove(inner)
     namespaces = Path("/run/netns")
     for namespace in namespaces.glob(f"{PREFIX}-*") if namespaces.exists() else ():
         if namespace.name == name or (name is None and _is_orphan(namespace.name)):
@@ -294,6 +308,17 @@ def sweep(name: str | None = None) -> None:
     for pins in PINS.glob(f"{PREFIX}-*") if PINS.exists() else ():
         if name is None and _is_orphan(pins.name):
             shutil.rmtree(pins, ignore_errors=True)
+
+
+def _remove(cgroup: Path) -> None:
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            for pid in (cgroup / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+            return
+        time.sleep(0.05)
 
 
 def _is_orphan(name: str) -> bool:
