@@ -65,6 +65,7 @@ OFFSETS = (
     Offset("SR_OFF_DENTRY_PARENT", "dentry", ("d_parent",)),
     Offset("SR_OFF_DENTRY_INODE", "dentry", ("d_inode",)),
     Offset("SR_OFF_DENTRY_NAME", "dentry", ("d_name", "name")),
+    Offset("SR_OFF_DENTRY_HASH", "dentry", ("d_name", "hash_len")),
     Offset("SR_OFF_VFSMOUNT_ROOT", "vfsmount", ("mnt_root",)),
     Offset("SR_OFF_MOUNT_MNT", "mount", ("mnt",)),
     Offset("SR_OFF_MOUNT_PARENT", "mount", ("mnt_parent",)),

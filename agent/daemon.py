@@ -16,6 +16,7 @@ import signal
 import sqlite3
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
 from .messages import Messages
-from .policy import Policy, read_policy
+from .policy import Policy, compiled_again, read_policy, same_now
 from .programs import ProgramPaths
 from .record import Record
 from .state import State, now
@@ -92,6 +93,7 @@ class Agent:
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
+        self._joined: Policy | None = None  # whose programs were seen to be right
         self.enforcer: Enforcer
         self.messages: Messages
         self.record: Record
@@ -213,10 +215,10 @@ class Agent:
                 lists=last.lists,
                 moment=self.clock.now(),
             )
-            return Policy(last, policy.ruleset, policy.table, policy.warnings)
+            return replace(policy, revision=last)
         if last and last.text == text and last.lists == policy.revision.lists:
             policy = self._compile(text, last.file, last.user, last.revision)
-            return Policy(last, policy.ruleset, policy.table, policy.warnings)
+            return replace(policy, revision=last)
         self.state.add(policy.revision)
         return policy
 
@@ -251,12 +253,32 @@ class Agent:
 
     async def _upkeep(self) -> None:
         async with self.changing:
-            await self.in_worker(self.enforcer.refresh_programs)
             self.hits.collect()
 
     async def _watch(self) -> None:
-        async with self.changing:
-            await self.in_worker(self.enforcer.refresh_services)
+        """See to programs that were replaced or made, and to cgroups where that is needed."""
+        if self.enforcer.identities.due():
+            async with self.changing:
+                changed = await self.in_worker(self.enforcer.refresh_programs)
+                if changed or self.policy is not self._joined:
+                    await self._join_programs()
+                    self._joined = self.policy
+        if self.enforcer.cgroups_made():
+            async with self.changing:
+                await self.in_worker(self.enforcer.refresh_services)
+
+    async def _join_programs(self) -> None:
+        """Put another table in force where paths have become, or are no longer, one program."""
+        policy = self.policy
+        same = await self.in_worker(same_now, policy.ruleset)
+        if same == policy.same:
+            return
+        try:
+            fresh = await self.in_worker(compiled_again, policy, policy.table.moment, same)
+        except InputError as error:
+            self.record.problem(f"programs were replaced, and the rules do not fit: {error}")
+            return
+        await self.put_in_force(fresh)
 
     async def _reconcile(self) -> None:
         registry = self.enforcer.registry

@@ -14,7 +14,7 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,8 @@ from .btf import offset_macros
 from .bytecode import Cache
 from .cgroups import CgroupPaths
 from .hooks import WAYS, Hook
-from .inodes import Inode, inodes_of
-from .kernel import Kernel, capacity_for, fits, grace_period
+from .identities import Identities
+from .kernel import Kernel, Known, capacity_for, fits, grace_period
 from .links import Links, Target
 from .listeners import Registry
 from .loader import load
@@ -70,7 +70,7 @@ class Enforcer:
         default_factory=lambda: {server: ServerState() for server in Server}
     )
     table: Table | None = None
-    known: dict[str, Inode] = field(default_factory=dict)
+    identities: Identities = field(default_factory=Identities)
 
     def __post_init__(self) -> None:
         self._kernel: Kernel | None = None
@@ -106,8 +106,8 @@ class Enforcer:
         mount_bpffs()
         (self.pins / "links").mkdir(parents=True, exist_ok=True)
         self._offsets = offset_macros()
-        self.known = inodes_of((*table.programs, *table.directories))
-        self._kernel, self.table = self._load(table, self.known, modes), table
+        self.identities.follow((*table.programs, *table.directories))
+        self._kernel, self.table = self._load(table, modes), table
         self.registry = Registry(self.kernel.map("listeners"), self.cgroup_path, self.mount)
         if any(mode is not Mode.OFF for mode in modes.values()):
             self.registry.reconcile()
@@ -120,13 +120,18 @@ class Enforcer:
         These are the same ones, or smaller ones that the caller hands to `retire`.
         What raises leaves the old table in force.
         """
-        old = self.kernel
-        known = inodes_of((*table.programs, *table.directories))
-        if fits(table, old.capacity):
-            old.install(table, known)
-        else:
-            self._outgrow(table, known)
-        self.known, self.table = known, table
+        old, before = self.kernel, self.table
+        self.identities.follow((*table.programs, *table.directories))
+        try:
+            if fits(table, old.capacity):
+                old.install(table, self.identities.known())
+            else:
+                self._outgrow(table)
+        except BaseException:
+            if before is not None:
+                self.identities.follow((*before.programs, *before.directories))
+            raise
+        self.table = table
         grace_period()  # after which the old table counts no more
         return old
 
@@ -136,10 +141,10 @@ class Enforcer:
             kernel.silence()
             kernel.close()
 
-    def _outgrow(self, table: Table, known: Mapping[str, Inode]) -> None:
+    def _outgrow(self, table: Table) -> None:
         """Replace the programs by larger ones, link by link."""
         old, attached = self._kernel, self.links.attached()
-        new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
+        new = self._load(table, {server: each.mode for server, each in self.servers.items()})
         try:
             for hook in attached:
                 if hook.name not in new.loaded.programs:
@@ -161,7 +166,7 @@ class Enforcer:
             self.registry.use(new.map("listeners"))
         self._keep_services()
 
-    def _load(self, table: Table, known: Mapping[str, Inode], modes: dict[Server, Mode]) -> Kernel:
+    def _load(self, table: Table, modes: dict[Server, Mode]) -> Kernel:
         capacity = capacity_for(table)
         maps = self.pins / f"maps-{abi.digest[:8]}"
         maps.mkdir(parents=True, exist_ok=True)
@@ -169,7 +174,7 @@ class Enforcer:
         kernel = Kernel(loaded, capacity, self.mount)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
-        kernel.install(table, known)
+        kernel.install(table, self.identities.known())
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
         return kernel
 
@@ -260,17 +265,17 @@ class Enforcer:
 
     def refresh_programs(self) -> bool:
         """Notice programs that were replaced or made; whether anything changed."""
-        if self.table is None or not (self.table.programs or self.table.directories):
+        if self.table is None or not self.identities.look():
             return False
-        known = inodes_of((*self.table.programs, *self.table.directories))
-        if known == self.known:
-            return False
-        self.kernel.learn(self.table, known)
-        self.known = known
+        self.kernel.learn(self.table, self.identities.known())
         return True
 
+    def cgroups_made(self) -> bool:
+        """Whether cgroups were made that the programs did not see to themselves."""
+        return self.kernel.services is not None and self.kernel.services.changed()
+
     def refresh_services(self) -> None:
-        """Notice cgroups that were made, where the programs do not themselves."""
+        """Enter them."""
         if self.table is not None and self.kernel.services is not None:
             self.kernel.services.refresh(self.table, self.kernel.generation)
 
@@ -281,7 +286,8 @@ class Enforcer:
         enforcing = self.servers[Server.LISTEN].mode is Mode.ENFORCE
         for key, entry in self.registry.shut():
             service = self.cgroups.path_of(int(entry["owner"]["cgroup"]))
-            words = listener_words(key, entry, self.table, self.known, service)
+            known = self.identities.known()
+            words = listener_words(key, entry, self.table, known, service)
             word = self.kernel.decide(words)
             if not enforcing or not word & abi.C["SR_REJECT"]:
                 self.registry.reopen(key)
@@ -305,7 +311,7 @@ class Enforcer:
 
 
 def listener_words(
-    key: Any, entry: Any, table: Table, known: Mapping[str, Inode], service: str | None
+    key: Any, entry: Any, table: Table, known: Known, service: str | None
 ) -> list[int]:
     """The request that a registered listener's listen() was, as words of abi.h."""
     owner = entry["owner"]
@@ -314,7 +320,7 @@ def listener_words(
     }
     bits = abi.C["SR_LISTEN"] | abi.C["SR_BIT_LOCAL_KNOWN"]
     program = int(owner["program"]["number"] != 0)
-    for path, inode in known.items():
+    for path, inode in known:
         if path in table.directories and (inode.number, inode.device) in above:
             bits |= 1 << table.directories[path]
         elif path in table.programs and (inode.number, inode.device) == (

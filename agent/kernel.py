@@ -13,7 +13,7 @@ import ctypes
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,10 @@ _STEP_CLASSES = (96, 320, Limits().steps)
 
 PROBE_LASTS = 20_000_000_000
 """Nanoseconds after which an armed probe is over, whatever became of the agent."""
+
+
+Known = Iterable[tuple[str, Inode]]
+"""What paths are on this host, also those that were replaced and are still run."""
 
 
 class AbiMismatch(Exception):
@@ -133,11 +137,11 @@ class Kernel:
 
     # -- the table --------------------------------------------------------------------
 
-    def install(self, table: Table, known: Mapping[str, Inode]) -> None:
+    def install(self, table: Table, known: Known) -> None:
         """Write the table as the generation not in force, then swap.
 
         `known` says what the table's programs and directories are on this host;
-        a path without an entry matches nothing until `learn` names it.
+        a path without an inode matches nothing until `learn` names one.
         """
         grace_period()
         other = 1 - self.generation
@@ -160,7 +164,7 @@ class Kernel:
         ):
             libbpf.update_array(self.map(name), generation * base, data, abi.sizeof(struct))
 
-    def _write_known(self, table: Table, known: Mapping[str, Inode], generation: int) -> None:
+    def _write_known(self, table: Table, known: Known, generation: int) -> None:
         keys = self._known[generation]
         for key in keys:
             libbpf.delete(self.map("known"), key)
@@ -169,7 +173,7 @@ class Kernel:
             libbpf.update(self.map("known"), key, value)
             keys.add(key)
 
-    def learn(self, table: Table, known: Mapping[str, Inode]) -> None:
+    def learn(self, table: Table, known: Known) -> None:
         """Bring the programs of the generation in force up to date: a file was replaced or made."""
         keys = self._known[self.generation]
         wanted = _known_entries(table, known, self.generation)
@@ -261,16 +265,21 @@ class Kernel:
         self.loaded.close()
 
 
-def _known_entries(table: Table, known: Mapping[str, Inode], generation: int) -> dict[bytes, bytes]:
-    """Keys and values of the map `known`; paths that are one inode are joined."""
+def _known_entries(table: Table, known: Known, generation: int) -> dict[bytes, bytes]:
+    """Keys and values of the map `known`; paths that are one inode are joined.
+
+    Of several programs that are one the last is taken: the rules name all of them alike
+    (control/same.py).
+    """
     found: dict[bytes, Any] = {}
-    for path in (*table.programs, *table.directories):
-        inode = known.get(path)
-        if inode is None:
+    for path, inode in known:
+        if path not in table.programs and path not in table.directories:
             continue
         key = np.zeros(1, abi.dtype("sr_inode"))
         key["number"], key["device"], key["generation"] = inode.number, inode.device, generation
         value = found.setdefault(key.tobytes(), np.zeros(1, abi.dtype("sr_known")))
+        if inode.generation is not None:
+            value["checked"], value["generation"] = 1, inode.generation
         if path in table.programs:
             value["program"] = table.programs[path]
         else:

@@ -110,9 +110,13 @@ class Services:
                 self._fall_back(error.strerror or str(error))
         self.look_through(table, generation)
 
+    def changed(self) -> bool:
+        """Without the tracepoint: whether cgroups were made or removed since the last time."""
+        return self._watch is not None and self._watch.changed()
+
     def refresh(self, table: Table, generation: int) -> None:
-        """Without the tracepoint: look through the cgroups again if there are others."""
-        if self._watch and needed(table) and self._watch.changed():
+        """Look through the cgroups again, for the table in force."""
+        if needed(table):
             self.look_through(table, generation)
 
     def _write_names(self, table: Table, generation: int) -> None:

@@ -212,9 +212,15 @@ struct sr_inode {
 	u32 generation; /* of the table for sr_known; of the inode for sr_path; else 0 */
 };
 
-/* What the table knows of an inode, keyed by sr_inode with the table's generation. */
+/*
+ * What the table knows of an inode, keyed by sr_inode with the table's generation. File
+ * systems use numbers again; where the agent could ask for the inode's own generation,
+ * another inode of the same number is not known.
+ */
 struct sr_known {
 	u32 program; /* id, or 0 */
+	u32 checked; /* whether the inode's generation is known */
+	u32 generation; /* the inode's */
 	u32 pad;
 	u64 directory; /* bits of SR_W_BITS */
 };
@@ -224,8 +230,9 @@ struct sr_known {
 #define SR_NAME 40
 #define SR_COMM 16
 
-/* Where an executable was found, last component first; filled once per inode. */
+/* Where an executable was found, last component first; anew when its name is another. */
 struct sr_path {
+	u64 name_hash; /* qstr.hash_len of the dentry, another one once it is renamed */
 	u32 depth; /* components */
 	u32 truncated; /* deeper than SR_DEPTH */
 	u8 name[640]; /* SR_DEPTH names of SR_NAME bytes, NUL-terminated; a full one was cut */

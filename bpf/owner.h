@@ -134,6 +134,12 @@ static __always_inline int sr_leave_mount(struct sr_climb *at)
 	return 1;
 }
 
+/* Whether an inode of the right number and device is the one that is known. */
+static __always_inline int sr_is_known(const struct sr_known *found, u32 generation)
+{
+	return !found->checked || found->generation == generation;
+}
+
 /* The bits of the directories, known to the table, that lie above an open file. */
 static __always_inline u64 sr_directories_above(u64 file, u32 generation)
 {
@@ -159,7 +165,7 @@ static __always_inline u64 sr_directories_above(u64 file, u32 generation)
 		key.device = sr_device(inode);
 		key.generation = generation;
 		found = known.lookup(&key);
-		if (found)
+		if (found && sr_is_known(found, sr_read32(inode, SR_OFF_INODE_GENERATION)))
 			bits |= found->directory;
 	}
 	return bits;
@@ -189,20 +195,22 @@ static __always_inline void sr_record_above(u64 file, struct sr_owner *owner)
 		above = &owner->above[depth & (SR_DEPTH - 1)];
 		above->number = sr_read64(inode, SR_OFF_INODE_INO);
 		above->device = sr_device(inode);
-		above->generation = 0;
+		above->generation = sr_read32(inode, SR_OFF_INODE_GENERATION);
 		owner->depth = depth + 1;
 	}
 }
 
-/* Remember where a program lies, the first time it is seen, for whoever reads the audit. */
+/* Remember where a program lies, the first time it is seen there, for whoever reads the audit. */
 static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 {
 	struct sr_climb at;
 	struct sr_path *path;
+	u64 hash = sr_read64(sr_read64(file, SR_OFF_FILE_DENTRY), SR_OFF_DENTRY_HASH);
 	int zero = 0;
 	u32 i;
 
-	if (!program->number || paths.lookup(program))
+	path = paths.lookup(program);
+	if (!program->number || (path && path->name_hash == hash))
 		return;
 	path = no_path.lookup(&zero);
 	if (!path)
@@ -211,6 +219,7 @@ static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 	path = paths.lookup(program);
 	if (!path)
 		return;
+	path->name_hash = hash;
 	sr_climb_from(file, &at);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SR_DEPTH + 8; i++) {
@@ -243,7 +252,9 @@ static __always_inline u32 sr_known_program(const struct sr_inode *program, u32 
 	key.device = program->device;
 	key.generation = generation;
 	found = known.lookup(&key);
-	return found && found->program ? found->program : 1;
+	if (!found || !found->program || !sr_is_known(found, program->generation))
+		return 1;
+	return found->program;
 }
 
 /* The id of a cgroup: kernfs_node.id (since Linux 5.5), what stat(2) shows of its directory. */
@@ -323,7 +334,7 @@ static __always_inline void sr_gather_owner(const struct sr_header *h, u32 gener
 		key.device = owner->above[i].device;
 		key.generation = generation;
 		found = known.lookup(&key);
-		if (found)
+		if (found && sr_is_known(found, owner->above[i].generation))
 			w[SR_W_BITS] |= found->directory;
 	}
 }

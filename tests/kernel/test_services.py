@@ -225,7 +225,7 @@ def test_cgroups_for_which_there_is_no_room_are_counted() -> None:
     kernel = Kernel(loaded, capacity, mount)
     made = [mount / f"srtest-{os.getpid()}-room-{number}.slice" for number in range(3)]
     try:
-        kernel.install(table, {})
+        kernel.install(table, ())
         assert kernel.services
         before = kernel.services.report()["unentered"]
         for each in made:
