@@ -241,6 +241,7 @@ struct sr_path {
 /* ---- services ---- */
 
 #define SR_CGROUP_PATH 512
+#define SR_CGROUP_DEPTH 32
 
 /*
  * The key of a name that the tables ask for: a unit's, or a cgroup's path from the

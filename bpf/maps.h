@@ -17,12 +17,13 @@
 struct sr_new_cgroup {
 	struct sr_cgroup_path path;
 	u8 room[256]; /* that a name read at the end of the path stays inside */
-	struct sr_cgroup_path name; /* the path up to here */
-	struct sr_cgroup_path unit;
+	struct sr_cgroup_path name; /* what is looked up */
 	struct sr_service service;
-	u32 start; /* of the component */
+	u32 end[32]; /* of the components, in letters of the path */
+	u32 count; /* of these */
+	u32 whole; /* the last of them is that of the path */
+	u32 start; /* where the slash before the component stands */
 	u32 inner; /* a component that is no slice has been passed */
-	u64 last; /* its last eight letters */
 };
 
 BPF_ARRAY(control, struct sr_control, 1);

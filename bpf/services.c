@@ -15,11 +15,15 @@
  *
  * The tracepoint holds a spinlock with interrupts off: the per-CPU scratch is its
  * own. What a step assigns stands in the scratch, not in registers, where the
- * verifier would tell every combination apart.
+ * verifier would tell every combination apart; and the letters are gone through
+ * with as little as can be done for each, the components then with all the rest.
  */
 #include "owner.h"
 
-#define SR_DOT_SLICE 0x2e736c696365ULL /* ".slice" */
+/* ".slice" as the first six bytes of a word in memory */
+#define SR_DOT_SLICE                                                              \
+	(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ ? 0x6563696c732eULL :          \
+						     0x2e736c6963650000ULL)
 
 /* Only the default hierarchy, which has number 0, is cgroup v2. */
 static __always_inline int sr_is_v2(u64 cgroup)
@@ -27,11 +31,15 @@ static __always_inline int sr_is_v2(u64 cgroup)
 	return sr_read32(sr_read64(cgroup, SR_OFF_CGROUP_ROOT), SR_OFF_HIERARCHY_ID) == 0;
 }
 
-/* Add what the tables say of the path that stands in `name` now. */
-static __always_inline void sr_add_place(struct sr_new_cgroup *made, int whole)
+/* Add what the tables say of the first `size` letters of the path. */
+static __always_inline void sr_add_place(struct sr_new_cgroup *made, const struct sr_new_cgroup *none,
+					 u32 size, int whole)
 {
-	struct sr_named *named = names.lookup(&made->name);
+	struct sr_named *named;
 
+	bpf_probe_read_kernel(&made->name, sizeof(made->name), &none->name);
+	bpf_probe_read_kernel(&made->name, size & (SR_CGROUP_PATH - 1), &made->path);
+	named = names.lookup(&made->name);
 	if (!named)
 		return;
 	made->service.bits[0] |= named->below[0];
@@ -43,28 +51,22 @@ static __always_inline void sr_add_place(struct sr_new_cgroup *made, int whole)
 }
 
 /* Find the unit if the component from `start` to `end` is the first that is no slice. */
-static __always_inline void sr_add_unit(struct sr_new_cgroup *made, u32 end)
+static __always_inline void sr_add_unit(struct sr_new_cgroup *made,
+					const struct sr_new_cgroup *none, u32 start, u32 end)
 {
-	u32 start = *(volatile u32 *)&made->start, size = end - start;
 	struct sr_named *named;
-	u32 zero = 0;
-	struct sr_new_cgroup *none = no_cgroup.lookup(&zero);
+	u64 last = 0;
 
-	if (*(volatile u32 *)&made->inner || !none)
-		return;
-	if (size > 6 && (made->last & 0xffffffffffffULL) == SR_DOT_SLICE)
+	bpf_probe_read_kernel(&last, 6, &made->path.text[(end - 6) & (SR_CGROUP_PATH - 1)]);
+	if (end - start > 6 && last == SR_DOT_SLICE)
 		return;
 	made->inner = 1;
-	start &= SR_CGROUP_PATH - 1;
-	if (made->path.text[start] == '_') { /* escaped, see cg_unescape of systemd */
-		start++;
-		size--;
-	}
-	size &= 255;
-	start &= SR_CGROUP_PATH - 1;
-	bpf_probe_read_kernel(&made->unit, sizeof(made->unit), &none->unit);
-	bpf_probe_read_kernel(&made->unit, size, &made->path.text[start]);
-	named = names.lookup(&made->unit);
+	if (made->path.text[start & (SR_CGROUP_PATH - 1)] == '_')
+		start++; /* escaped, see cg_unescape of systemd */
+	bpf_probe_read_kernel(&made->name, sizeof(made->name), &none->name);
+	bpf_probe_read_kernel(&made->name, (end - start) & 255,
+			      &made->path.text[start & (SR_CGROUP_PATH - 1)]);
+	named = names.lookup(&made->name);
 	if (!named)
 		return;
 	made->service.unit[0] = named->unit[0];
@@ -74,7 +76,7 @@ static __always_inline void sr_add_unit(struct sr_new_cgroup *made, u32 end)
 int sr_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 cgroup = ctx->args[0], id;
-	u32 zero = 0, i;
+	u32 zero = 0, i, count;
 	struct sr_new_cgroup *made = new_cgroup.lookup(&zero), *none = no_cgroup.lookup(&zero);
 	struct sr_tracking *track = tracking.lookup(&zero);
 
@@ -83,22 +85,35 @@ int sr_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 	id = sr_cgroup_id(cgroup);
 	bpf_probe_read_kernel(made, sizeof(*made), none);
 	bpf_probe_read_kernel_str(&made->path, sizeof(made->path), (void *)ctx->args[1]);
-	made->name.text[0] = '/';
-	made->start = 1;
-	sr_add_place(made, 0);
+
+	/* where the components end; what lies deeper than SR_CGROUP_DEPTH no rule can name */
 #pragma clang loop unroll(disable)
 	for (i = 1; i < SR_CGROUP_PATH; i++) {
 		u8 letter = *(volatile u8 *)&made->path.text[i];
 
-		if (letter == '/' || !letter) {
-			sr_add_place(made, !letter);
-			sr_add_unit(made, i);
-			*(volatile u32 *)&made->start = i + 1;
-		}
-		if (!letter)
+		if (letter && letter != '/')
+			continue;
+		count = *(volatile u32 *)&made->count;
+		made->end[count & (SR_CGROUP_DEPTH - 1)] = i;
+		*(volatile u32 *)&made->count = count + 1;
+		made->whole = !letter;
+		if (!letter || count + 1 >= SR_CGROUP_DEPTH)
 			break;
-		made->last = made->last << 8 | letter;
-		made->name.text[i] = letter;
+	}
+
+	sr_add_place(made, none, 1, 0);
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SR_CGROUP_DEPTH; i++) {
+		u32 end = *(volatile u32 *)&made->end[i];
+		u32 start = *(volatile u32 *)&made->start;
+
+		count = *(volatile u32 *)&made->count;
+		if (i >= count)
+			break;
+		sr_add_place(made, none, end, made->whole && i + 1 == count);
+		if (!*(volatile u32 *)&made->inner)
+			sr_add_unit(made, none, start + 1, end);
+		made->start = end;
 	}
 	cgroup_paths.update(&id, &made->path);
 	__sync_fetch_and_add(&track->made, 1);

@@ -29,6 +29,9 @@ LONGEST_NAME = 255
 LONGEST_PATH = 511
 """Bytes of a cgroup's path that a condition may name: SR_CGROUP_PATH without its final zero."""
 
+DEEPEST = 32
+"""Components of such a path: SR_CGROUP_DEPTH."""
+
 _TYPES = "automount|device|mount|path|scope|service|slice|socket|swap|target|timer"
 _UNIT = re.compile(rf"[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.({_TYPES})")
 _SLICE_NAME = re.compile(r"-\.slice|(?!-)(?!.*--)[A-Za-z0-9:_.\\-]*[A-Za-z0-9:_.\\]\.slice")
@@ -59,10 +62,11 @@ def _path_problem(word: str) -> tuple[str, str] | None:
     plain = f"/{plain}/" if plain and word.endswith("/") else f"/{plain}"
     if plain != word or ".." in word.split("/"):
         return f"service {word} is not a plain path", f"use {plain}"
-    if _CONTROL.search(word) or len(word.encode("utf-8", "replace")) > LONGEST_PATH:
+    long = len(word.encode("utf-8", "replace")) > LONGEST_PATH
+    if _CONTROL.search(word) or long or plain.strip("/").count("/") >= DEEPEST:
         return (
             f"service {word[:40]!r} is no path of a cgroup",
-            f"it is at most {LONGEST_PATH} bytes long, without control characters",
+            f"it has at most {LONGEST_PATH} bytes and {DEEPEST} parts, no control characters",
         )
     return None
 

@@ -107,6 +107,24 @@ def test_a_cgroup_made_after_the_rules_is_known(box: Sandbox) -> None:
         late.rmdir()
 
 
+def test_however_deep_a_cgroup_is(box: Sandbox) -> None:
+    """Nobody gets away from a rule by cgroups in cgroups, nor into one."""
+    for unit in ("mail.service", "web.service"):
+        deep = box.cgroup / unit / Path(*["d"] * 45, "mail.service")
+        deep.mkdir(parents=True)
+    within = "/".join(["{unit}", *["d"] * 45, "mail.service"])
+    for condition in ("service == mail.service", f"service == {box.place('mail.service')}/"):
+        box.apply(rejecting(condition))
+        for older in (True, False):
+            if not older:  # made while the rule is in force
+                for unit in ("mail.service", "web.service"):
+                    inner = box.cgroup / within.format(unit=unit)
+                    inner.rmdir()
+                    inner.mkdir()
+            assert not connects(box, within.format(unit="mail.service")), older
+            assert connects(box, within.format(unit="web.service")), older
+
+
 def test_a_restarted_unit_is_known_from_its_first_moment(box: Sandbox) -> None:
     """Also while rules are applied: each generation is complete before it is in force."""
     unit = box.cgroup / "again.service"

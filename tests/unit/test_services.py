@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import pytest
 
+from sockrules.control import abi
 from sockrules.control.services import (
+    DEEPEST,
+    LONGEST_PATH,
     problem_of,
     requested,
     service_matches,
@@ -85,7 +88,8 @@ def test_what_a_member_matches(
         ("a--b.slice", "use one such as user-1000.slice"),
         ("@x.service", "use its name"),
         ("x.conf", "use its name"),
-        ("/" + "x" * 511, "it is at most 511 bytes long"),
+        ("/" + "x" * 511, "it has at most 511 bytes"),
+        ("/x" * 33, "it has at most 511 bytes and 32 parts"),
         ("x" * 250 + ".service", "use its name"),
     ],
 )
@@ -93,6 +97,13 @@ def test_what_is_no_member_is_told_with_what_would_be(word: str, hint: str) -> N
     problem = problem_of(word)
     assert problem is not None
     assert problem[1].startswith(hint)
+
+
+def test_limits_are_those_of_the_programs() -> None:
+    assert abi.C["SR_CGROUP_PATH"] == LONGEST_PATH + 1
+    assert abi.C["SR_CGROUP_DEPTH"] == DEEPEST
+    for longest in ("/" + "x" * 510, "/x" * 32, "/x" * 32 + "/"):
+        assert problem_of(longest) is None
 
 
 def test_a_request_names_one_cgroup_or_a_unit() -> None:
