@@ -56,6 +56,7 @@ class Captures:
         config: the configuration in force, for retention.
         rule_of: the name of a rule, from its event.
         path_of: the path of a program, as far as it is known.
+        cgroup_of: the path of a cgroup by its id, as far as it is known.
         say: told when something was lost, in a sentence with a count.
     """
 
@@ -65,10 +66,12 @@ class Captures:
         config: Callable[[], AgentConfig],
         rule_of: Callable[[int, int], str],
         path_of: Callable[[ProgramId | None], str | None],
+        cgroup_of: Callable[[int | None], str | None],
         say: Callable[..., None],
         most_pending: int = MOST_PENDING,
     ) -> None:
-        self._config, self._rule_of, self._path_of, self._say = config, rule_of, path_of, say
+        self._config, self._rule_of, self._say = config, rule_of, say
+        self._path_of, self._cgroup_of = path_of, cgroup_of
         self._most = most_pending
         self._pending: dict[Key, Count] = {}
         self._lost: dict[str, int] = {}
@@ -102,7 +105,7 @@ class Captures:
         key = (
             event.server, event.rejected, event.revision, event.rule,
             event.local_address, local_port, event.remote_address, remote_port,
-            event.user, event.group, event.program, getattr(event, "service", None), folded > 0,
+            event.user, event.group, event.program, event.cgroup, folded > 0,
         )  # fmt: skip
         seen = self._pending.get(key)
         if seen is not None:
@@ -199,7 +202,7 @@ class Captures:
         offset = time.time_ns() - time.monotonic_ns()
         for key, (count, first, last, low, high) in batch.items():
             server, rejected, revision, rule, *sides = key
-            local, local_port, remote, remote_port, user, group, program, service, folded = sides
+            local, local_port, remote, remote_port, user, group, program, cgroup, folded = sides
             yield Captured(
                 Request(
                     server,
@@ -210,7 +213,7 @@ class Captures:
                     user,
                     group,
                     self._path_of(program),
-                    service,
+                    self._cgroup_of(cgroup),
                 ),  # fmt: skip
                 not rejected,
                 self._rule_of(revision, rule),

@@ -79,7 +79,7 @@ class Changes:
     def _shown(self, policy: Policy, found: impact.Found) -> dict[str, Any]:
         agent = self._agent
         before = agent.policy.ruleset
-        now = Judge(agent.policy.table, agent.enforcer.known)
+        now = Judge(agent.policy.table, agent.enforcer.identities.present)
         return {
             "difference": difference.document(difference.compare(before, policy.ruleset)),
             "impact": impact.report(found, now, agent.names),
@@ -250,6 +250,7 @@ class Changes:
             agent.enforcer.cgroup_path,
             agent.enforcer.mount,
             registry.recorded() if registry else None,
+            agent.enforcer.cgroups.path_of,
         )
         logins = frozenset(agent.config.logins)
         known = inodes_of((*policy.table.programs, *policy.table.directories))

@@ -14,20 +14,18 @@ twice a second costs microseconds and needs no timer that could be cancelled.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..control import zone
-from ..control.compile import compile_table
 from ..control.model import RuleSet
 from ..control.problems import InputError
 from ..control.schedule import next_boundary, rules_at, timed
 from ..control.table import Table
 from ..control.week import minute_of_week, minute_text
 from ..control.zone import LOCALTIME
-from .policy import Policy
+from .policy import Policy, compiled_again
 
 if TYPE_CHECKING:
     from .daemon import Agent
@@ -98,7 +96,7 @@ class Timekeeper:
         self._look_ahead(policy, moment)  # also when it fails: not again before the next one
         active = policy.ruleset.active()
         try:
-            table = await agent.in_worker(_compiled, policy, moment)
+            fresh = await agent.in_worker(compiled_again, policy, moment, policy.same)
         except InputError as error:
             agent.record.problem(
                 f"the rules as of {_shown(moment)} cannot be compiled, those of before"
@@ -112,18 +110,12 @@ class Timekeeper:
             )
             if was.when != is_.when
         ]
-        await agent.put_in_force(replace(policy, table=table))
+        await agent.put_in_force(fresh)
         agent.record.say(
             "rules-by-time",
             f"the time, {_shown(moment)}, changed what holds of {len(changed)} rules",
             rules=changed[:_NAMED],
         )
-
-
-def _compiled(policy: Policy, moment: datetime) -> Table:
-    number = policy.revision.revision
-    active = policy.ruleset.active()
-    return compile_table(policy.ruleset, active, revision=number, moment=moment)
 
 
 def _shown(moment: datetime) -> str:

@@ -26,14 +26,18 @@ from typing import Any
 
 from . import libbpf
 from .bytecode import Compiled, MapSpec, pack, relocate, unpack
-from .hooks import HOOKS, PROBE
+from .hooks import HOOKS, PROBE, TRACKERS
 
 BPF_DIR = Path(__file__).parent.parent / "bpf"
-SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "mac.c", "probe.c")
+SOURCES = (
+    *("connect.c", "listen.c", "listeners.c", "accept.c", "mac.c"),
+    *("services.c", "probe.c"),
+)
 MAPS = (
     *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits", "proofs"),
     *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
     *("overflowed", "places", "namespaces", "arrivals", "paths", "no_path", "events"),
+    *("names", "cgroups", "cgroup_paths", "tracking", "new_cgroup", "no_cgroup"),
 )
 _PATIENCE = 120  # seconds; some 2 are needed
 
@@ -119,7 +123,7 @@ def main() -> None:
                 {name: _spec(fd) for name, fd in fds.items()},
                 {
                     hook.function: relocate(_bytecode(module, hook.function), numbers)
-                    for hook in (*HOOKS, PROBE)
+                    for hook in (*HOOKS, *TRACKERS, PROBE)
                 },
             )
         )

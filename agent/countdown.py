@@ -13,6 +13,7 @@ restarts, until rules are applied anew.
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class Countdown:
             held = self.pending.held_lists()
             if latest and held == latest.revision and self._agent.file_holds(latest.text):
                 policy = self.read(latest, latest.revision, latest.user)
-                return Policy(latest, policy.ruleset, policy.table, policy.warnings)
+                return replace(policy, revision=latest)
         except InputError as error:
             self._agent.record.problem(f"cannot go back to an earlier revision: {error}")
         return None
@@ -68,7 +69,7 @@ class Countdown:
         number = latest.revision + (0 if done else 1)
         policy = self.read(back, number, "agent")
         if done:
-            policy = Policy(latest, policy.ruleset, policy.table, policy.warnings)
+            policy = replace(policy, revision=latest)
         try:
             self._install_file(back.text)
             if not done:

@@ -17,6 +17,7 @@ import sqlite3
 import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +41,14 @@ from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
 from .messages import Messages
-from .policy import Policy, read_policy
+from .policy import Policy, compiled_again, read_policy, same_now
 from .programs import ProgramPaths
 from .record import Record
 from .state import State, now
 
 DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --follow` is
 UPKEEP_EVERY = 2.0
+WATCH_EVERY = 0.1
 RECONCILE_EVERY = 10.0
 COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
@@ -93,6 +95,7 @@ class Agent:
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
+        self._joined: Policy | None = None  # whose programs were seen to be right
         self.enforcer: Enforcer
         self.messages: Messages
         self.record: Record
@@ -119,6 +122,7 @@ class Agent:
             tasks = [
                 asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
+                asyncio.create_task(self._every(WATCH_EVERY, self._watch)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
                 asyncio.create_task(self._every(COUNTDOWN_EVERY, self.countdown.look)),
@@ -173,12 +177,14 @@ class Agent:
             lambda: self.enforcer.kernel.map("paths"),
             lambda: self.enforcer.registry.programs if self.enforcer.registry else {},
         )
-        self.record.begin(lambda: self.enforcer.kernel, self.programs.path_of)
+        cgroup_of = self.enforcer.cgroups.path_of
+        self.record.begin(lambda: self.enforcer.kernel, self.programs.path_of, cgroup_of)
         self.captures = Captures(
             self.paths.state_db,
             lambda: self.config,
             lambda revision, rule: self.record.rule_of(revision, rule)[0],
             self.programs.path_of,
+            cgroup_of,
             self.record.say,
         )
         self.questions |= {"captures": self.captures.answer, "in-force": self.captures.in_force}
@@ -219,10 +225,10 @@ class Agent:
                 lists=last.lists,
                 moment=self.clock.now(),
             )
-            return Policy(last, policy.ruleset, policy.table, policy.warnings)
+            return replace(policy, revision=last)
         if last and last.text == text and last.lists == policy.revision.lists:
             policy = self._compile(text, last.file, last.user, last.revision)
-            return Policy(last, policy.ruleset, policy.table, policy.warnings)
+            return replace(policy, revision=last)
         self.state.add(policy.revision)
         return policy
 
@@ -257,11 +263,35 @@ class Agent:
 
     async def _upkeep(self) -> None:
         async with self.changing:
-            await self.in_worker(self.enforcer.refresh_programs)
             self.hits.collect()
             mended = await self.in_worker(self.enforcer.mend)
         if mended:
             self.record.say("hooks-restored", f"somebody took away {', '.join(mended)}: put back")
+
+    async def _watch(self) -> None:
+        """See to programs that were replaced or made, and to cgroups where that is needed."""
+        if self.enforcer.identities.due():
+            async with self.changing:
+                changed = await self.in_worker(self.enforcer.refresh_programs)
+                if changed or self.policy is not self._joined:
+                    await self._join_programs()
+                    self._joined = self.policy
+        if self.enforcer.cgroups_made():
+            async with self.changing:
+                await self.in_worker(self.enforcer.refresh_services)
+
+    async def _join_programs(self) -> None:
+        """Put another table in force where paths have become, or are no longer, one program."""
+        policy = self.policy
+        same = await self.in_worker(same_now, policy.ruleset)
+        if same == policy.same:
+            return
+        try:
+            fresh = await self.in_worker(compiled_again, policy, policy.table.moment, same)
+        except InputError as error:
+            self.record.problem(f"programs were replaced, and the rules do not fit: {error}")
+            return
+        await self.put_in_force(fresh)
 
     async def _reconcile(self) -> None:
         if any(state.mode is not Mode.OFF for state in self.enforcer.servers.values()):

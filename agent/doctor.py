@@ -18,7 +18,8 @@ from .btf import BtfError, offset_macros
 from .compiler import CompileError, compiler_version
 from .enforcer import EnforcerError, cgroup_mount, mount_bpffs
 from .kernel import Kernel
-from .loader import Capacity, load
+from .loader import Capacity, Loaded, load
+from .services import Services
 
 _SMALL = Capacity(steps=96, entries=1024, slots=1024, bounds=1024, rules=256, known=256)
 
@@ -77,6 +78,15 @@ def _must_be_root() -> str:
     return "yes"
 
 
+def _services(loaded: Loaded) -> str:
+    """How services would be kept: the tracepoints are attached, proven and let go."""
+    services = Services(loaded, cgroup_mount())
+    services.close()
+    if services.refused:
+        return f"known a moment late, as the tracepoint is refused: {services.refused}"
+    return "known as cgroups are made"
+
+
 def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str, Any]:
     """Attach every server's best way, below a cgroup without processes of others, prove it,
     and take everything away again."""
@@ -92,6 +102,8 @@ def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str,
         )
         return {}
     checks.append({"name": "BCC", "ok": True, "detail": compiler_version(), "fix": ""})
+    services = {"name": "services", "ok": True, "detail": _services(kernel.loaded), "fix": ""}
+    checks.append(services)
     attachment = Attachment(place / "links", cgroup, {})
     try:
         cgroup.mkdir()

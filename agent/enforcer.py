@@ -23,12 +23,14 @@ from typing import Any
 from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Table
+from ..control.walk import service_words
 from .attachment import Attachment, ServerState
 from .btf import offset_macros
 from .bytecode import Cache
+from .cgroups import CgroupPaths
 from .coverage import Arrival, Covered, decode_arrival
-from .inodes import Inode, inodes_of
-from .kernel import Kernel, capacity_for, fits, grace_period
+from .identities import Identities
+from .kernel import Kernel, Known, capacity_for, fits, grace_period
 from .listeners import Registry
 from .loader import load
 from .longest_walk import is_too_long, longest_walk
@@ -59,13 +61,14 @@ class Enforcer:
     take: Callable[[int, bytes], None]
     cache: Cache | None = None
     table: Table | None = None
-    known: dict[str, Inode] = field(default_factory=dict)
+    identities: Identities = field(default_factory=Identities)
 
     def __post_init__(self) -> None:
         self._kernel: Kernel | None = None
         self._offsets: dict[str, int] = {}
         self.mount = cgroup_mount()
         self.cgroup_path = self._find_cgroup()
+        self.cgroups = CgroupPaths(lambda: self.kernel.map("cgroup_paths"), self.mount)
         self.attachment = Attachment(
             self.pins / "links", self.cgroup_path, self.forced, self.reject_with
         )
@@ -99,8 +102,8 @@ class Enforcer:
         make_private(self.pins)
         (self.pins / "links").mkdir(exist_ok=True)
         self._offsets = offset_macros()
-        self.known = inodes_of((*table.programs, *table.directories))
-        self._kernel, self.table = self._load(table, self.known, modes), table
+        self.identities.follow((*table.programs, *table.directories))
+        self._kernel, self.table = self._load(table, modes), table
         self.registry = Registry(self.kernel, self.cgroup_path, self.mount)
         if any(mode is not Mode.OFF for mode in modes.values()):
             self.registry.reconcile()
@@ -113,13 +116,18 @@ class Enforcer:
         These are the same ones, or smaller ones that the caller hands to `retire`.
         What raises leaves the old table in force.
         """
-        old = self.kernel
-        known = inodes_of((*table.programs, *table.directories))
-        if fits(table, old.capacity):
-            old.install(table, known)
-        else:
-            self._outgrow(table, known)
-        self.known, self.table = known, table
+        old, before = self.kernel, self.table
+        self.identities.follow((*table.programs, *table.directories))
+        try:
+            if fits(table, old.capacity):
+                old.install(table, self.identities.known())
+            else:
+                self._outgrow(table)
+        except BaseException:
+            if before is not None:
+                self.identities.follow((*before.programs, *before.directories))
+            raise
+        self.table = table
         grace_period()  # after which the old table counts no more
         return old
 
@@ -129,10 +137,10 @@ class Enforcer:
             kernel.silence()
             kernel.close()
 
-    def _outgrow(self, table: Table, known: Mapping[str, Inode]) -> None:
+    def _outgrow(self, table: Table) -> None:
         """Replace the programs by larger ones, link by link."""
         old, attached = self.kernel, self.attachment.links.attached()
-        new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
+        new = self._load(table, {server: each.mode for server, each in self.servers.items()})
         new.loaded.need(attached)
         try:
             if new.loaded.refused:
@@ -149,16 +157,18 @@ class Enforcer:
         self._kernel = new
         if self.registry:
             self.registry.use(new)
+        self._keep_services()
 
-    def _load(self, table: Table, known: Mapping[str, Inode], modes: dict[Server, Mode]) -> Kernel:
+    def _load(self, table: Table, modes: dict[Server, Mode]) -> Kernel:
         capacity = capacity_for(table)
         maps = self.pins / f"maps-{abi.digest[:8]}"
         maps.mkdir(parents=True, exist_ok=True)
-        kernel = Kernel(load(capacity, self._offsets, pins=maps, cache=self.cache), capacity)
+        loaded = load(capacity, self._offsets, pins=maps, cache=self.cache)
+        kernel = Kernel(loaded, capacity, self.mount)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
         kernel.govern(self.cgroup_path, self.cgroup_path == self.mount)
-        kernel.install(table, known)
+        kernel.install(table, self.identities.known())
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
         kernel.loaded.open_arrivals(lambda _, data: self.arrivals.append(decode_arrival(data)))
         return kernel
@@ -195,11 +205,21 @@ class Enforcer:
 
     def _arrange(self, modes: dict[Server, Mode]) -> None:
         self.attachment.arrange(self.kernel, modes)
+        self._keep_services()
         for state in self.servers.values():
             if self.table:
                 state.refused += self._longest_walk(self.kernel, self.table, state.refused)
         if any(mode is not Mode.OFF for mode in modes.values()):
             self.reconcile(sweep=False)  # who began to listen while the hooks were attached
+
+    def _keep_services(self) -> None:
+        """What keeps the services lasts as long as something is judged, agent or no agent."""
+        if self.kernel.services is None:
+            return
+        if self.attachment.links.attached():
+            self.kernel.services.pin(self.pins / "links")
+        else:
+            self.kernel.services.unpin(self.pins / "links")
 
     # -- upkeep -----------------------------------------------------------------------
 
@@ -227,14 +247,19 @@ class Enforcer:
 
     def refresh_programs(self) -> bool:
         """Notice programs that were replaced or made; whether anything changed."""
-        if self.table is None or not (self.table.programs or self.table.directories):
+        if self.table is None or not self.identities.look():
             return False
-        known = inodes_of((*self.table.programs, *self.table.directories))
-        if known == self.known:
-            return False
-        self.kernel.learn(self.table, known)
-        self.known = known
+        self.kernel.learn(self.table, self.identities.known())
         return True
+
+    def cgroups_made(self) -> bool:
+        """Whether cgroups were made that the programs did not see to themselves."""
+        return self.kernel.services is not None and self.kernel.services.changed()
+
+    def refresh_services(self) -> None:
+        """Enter them."""
+        if self.table is not None and self.kernel.services is not None:
+            self.kernel.services.refresh(self.table, self.kernel.generation)
 
     def reopen_listeners(self) -> None:
         """Judge again the listeners that are shut: the rules or the mode may have changed."""
@@ -242,7 +267,10 @@ class Enforcer:
             return
         enforcing = self.servers[Server.LISTEN].mode is Mode.ENFORCE
         for entry in self.registry.shut():
-            word = self.kernel.decide(listener_words(entry.value, self.table, self.known))
+            service = self.cgroups.path_of(int(entry.value["owner"]["cgroup"]))
+            known = self.identities.known()
+            words = listener_words(entry.value, self.table, known, service)
+            word = self.kernel.decide(words)
             if not enforcing or not word & abi.C["SR_REJECT"]:
                 self.registry.reopen(entry)
 
@@ -275,7 +303,7 @@ class Enforcer:
             self._kernel = None
 
 
-def listener_words(entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
+def listener_words(entry: Any, table: Table, known: Known, service: str | None) -> list[int]:
     """The request that a registered listener's listen() was, as words of abi.h."""
     owner, place = entry["owner"], entry["place"]
     above = {
@@ -283,7 +311,7 @@ def listener_words(entry: Any, table: Table, known: Mapping[str, Inode]) -> list
     }
     bits = abi.C["SR_LISTEN"] | abi.C["SR_BIT_LOCAL_KNOWN"]
     program = int(owner["program"]["number"] != 0)
-    for path, inode in known.items():
+    for path, inode in known:
         if path in table.directories and (inode.number, inode.device) in above:
             bits |= 1 << table.directories[path]
         elif path in table.programs and (inode.number, inode.device) == (
@@ -291,9 +319,11 @@ def listener_words(entry: Any, table: Table, known: Mapping[str, Inode]) -> list
             int(owner["program"]["device"]),
         ):
             program = table.programs[path]
+    number, places = service_words(table, service)
     ids = int(owner["uid"]) << 32 | int(owner["gid"])
+    who = program << 32 | number
     local = int(place["hi"]), int(place["lo"])
-    return [bits, int(place["port"]) << 16, ids, program << 32, *local, 0, 0]
+    return [bits | places, int(place["port"]) << 16, ids, who, *local, 0, 0]
 
 
 def cgroup_mount() -> Path:

@@ -16,6 +16,7 @@ from ..control import abi
 from ..control.addresses import format_address, format_endpoint
 from ..control.model import Mode, Server
 from ..control.names import Names
+from ..control.services import unit_of
 from .hooks import HOOK_NAMES
 
 _STRUCT = abi.packer("sr_event")
@@ -57,6 +58,7 @@ class Event:
     pid: int
     program: ProgramId | None
     comm: str
+    cgroup: int | None = None
 
     @property
     def rejected(self) -> bool:
@@ -69,7 +71,7 @@ class Event:
         return (
             self.server, self.mode, self.flags, self.revision, self.rule,
             self.local_address, self.local_port, self.remote_address, self.remote_port,
-            self.user, self.pid, self.program,
+            self.user, self.pid, self.program, self.cgroup,
         )  # fmt: skip
 
 
@@ -86,7 +88,7 @@ def decode(data: bytes) -> Event:
     if version != abi.C["SR_ABI_VERSION"] or size != _STRUCT.size:
         raise EventError(f"an event of version {version} and size {size}")
     (lhi, llo, rhi, rlo, lport, rport, known, rule, netns, uid, gid, pid, _) = fields[8:21]
-    number, device, generation = fields[21:24]
+    cgroup, number, device, generation = fields[21:25]
     if server >= len(Server) or mode >= len(Mode) or hook >= len(HOOK_NAMES):
         raise EventError(f"an event of server {server}, mode {mode}, hook {hook}")
     return Event(
@@ -106,7 +108,8 @@ def decode(data: bytes) -> Event:
         group=None if gid == _UNKNOWN_ID else gid,
         pid=pid,
         program=ProgramId(number, device, generation) if number else None,
-        comm=bytes(fields[24:40]).split(b"\0", 1)[0].decode(errors="replace"),
+        cgroup=cgroup or None,
+        comm=bytes(fields[25:41]).split(b"\0", 1)[0].decode(errors="replace"),
     )
 
 
@@ -117,6 +120,7 @@ def document(
     rule: str,
     sequence: int,
     program: str | None,
+    cgroup: str | None,
     names: Names,
     offset: int,
     count: int = 1,
@@ -126,6 +130,7 @@ def document(
     Args:
         rule, sequence: what its rule index meant in its revision.
         program: the executable's path, if it is known.
+        cgroup: the path of the cgroup, if it is known.
         offset: ns to add to the monotonic clock for the time of day.
         count: how many identical events the line stands for.
     """
@@ -149,6 +154,7 @@ def document(
         "user": _named(event.user, names.user_name),
         "group": _named(event.group, names.group_name),
         "process": {"pid": event.pid, "name": event.comm, "executable": program},
+        "service": {"name": unit_of(cgroup) if cgroup else None},
         "sockrules": {
             "server": event.server.word,
             "authority": "no" if event.rejected else "yes",
@@ -158,6 +164,7 @@ def document(
             "revision": event.revision,
             "monotonic_ns": event.monotonic,
             "netns": event.netns,
+            "cgroup": cgroup,
             "count": count,
             "hook": event.hook,
             "local": _text(event.local_address, event.local_port),

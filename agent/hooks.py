@@ -73,6 +73,12 @@ HOOKS = (
     GUARD,
 )
 
+TRACKERS = (
+    Hook("cgroup_mkdir", "sr_cgroup_mkdir", 17, 0, "tracepoint"),
+    Hook("cgroup_rmdir", "sr_cgroup_rmdir", 17, 0, "tracepoint"),
+)
+"""They judge nothing: they keep what is known of cgroups (services.py)."""
+
 PROBE = Hook("probe", "sr_probe", 6, -1, "nothing")
 """The test run: an XDP program that is loaded and never attached."""
 

@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from . import libbpf
 from .hooks import PROBE
 from .inodes import Inode
 from .loader import Capacity, Loaded
+from .services import Services
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
@@ -41,6 +42,9 @@ PROBE_LASTS = 20_000_000_000
 
 NOBODY = bytes(abi.sizeof("sr_listener_key"))
 """The key under which the map `listeners` has who answers for listeners that are not in it."""
+
+Known = Iterable[tuple[str, Inode]]
+"""What paths are on this host, also those that were replaced and are still run."""
 
 
 class AbiMismatch(Exception):
@@ -61,6 +65,7 @@ def capacity_for(table: Table) -> Capacity:
         bounds=room(need.bounds, 4096),
         rules=room(len(table.rules), 1024),
         known=room(2 * (len(table.programs) + len(table.directories)), 4096),
+        names=room(2 * (len(table.units) + len(table.cgroups)), 1024),
     )
 
 
@@ -74,6 +79,7 @@ def fits(table: Table, capacity: Capacity) -> bool:
         and need.bounds <= capacity.bounds
         and len(table.rules) <= capacity.rules
         and 2 * (len(table.programs) + len(table.directories)) <= capacity.known
+        and 2 * (len(table.units) + len(table.cgroups)) <= capacity.names
     )
 
 
@@ -88,9 +94,13 @@ def grace_period() -> None:
 
 
 class Kernel:
-    """One set of loaded programs and their maps."""
+    """One set of loaded programs and their maps.
 
-    def __init__(self, loaded: Loaded, capacity: Capacity) -> None:
+    Args:
+        mount: where the cgroup v2 hierarchy is mounted; without it services are not kept.
+    """
+
+    def __init__(self, loaded: Loaded, capacity: Capacity, mount: Path | None = None) -> None:
         self.loaded = loaded
         self.capacity = capacity
         self.generation = 0
@@ -98,6 +108,7 @@ class Kernel:
         self._control = np.zeros(1, abi.dtype("sr_control"))
         self._known: tuple[set[bytes], set[bytes]] = (set(), set())
         self._check_layout()
+        self.services = Services(loaded, mount) if mount else None
 
     def _check_layout(self) -> None:
         """Compare every map's value with Python's reading of abi.h, before anything is attached."""
@@ -113,6 +124,10 @@ class Kernel:
             ("listeners", "sr_listener"),
             ("owners", "sr_listener"),
             ("paths", "sr_path"),
+            ("names", "sr_named"),
+            ("cgroups", "sr_service"),
+            ("cgroup_paths", "sr_cgroup_path"),
+            ("tracking", "sr_tracking"),
         ):
             compiled = self.loaded.specs[name].value_size
             if compiled != abi.sizeof(struct):
@@ -126,16 +141,18 @@ class Kernel:
 
     # -- the table --------------------------------------------------------------------
 
-    def install(self, table: Table, known: Mapping[str, Inode]) -> None:
+    def install(self, table: Table, known: Known) -> None:
         """Write the table as the generation not in force, then swap.
 
         `known` says what the table's programs and directories are on this host;
-        a path without an entry matches nothing until `learn` names it.
+        a path without an inode matches nothing until `learn` names one.
         """
         grace_period()
         other = 1 - self.generation
         self._write(table, other)
         self._write_known(table, known, other)
+        if self.services:
+            self.services.install(table, other)
         self._forget_hits(other, len(table.rules))
         self.generation = other
         self._control["generation"] = other
@@ -151,7 +168,7 @@ class Kernel:
         ):
             libbpf.update_array(self.map(name), generation * base, data, abi.sizeof(struct))
 
-    def _write_known(self, table: Table, known: Mapping[str, Inode], generation: int) -> None:
+    def _write_known(self, table: Table, known: Known, generation: int) -> None:
         keys = self._known[generation]
         for key in keys:
             libbpf.delete(self.map("known"), key)
@@ -160,7 +177,7 @@ class Kernel:
             libbpf.update(self.map("known"), key, value)
             keys.add(key)
 
-    def learn(self, table: Table, known: Mapping[str, Inode]) -> None:
+    def learn(self, table: Table, known: Known) -> None:
         """Bring the programs of the generation in force up to date: a file was replaced or made."""
         keys = self._known[self.generation]
         wanted = _known_entries(table, known, self.generation)
@@ -290,19 +307,26 @@ class Kernel:
 
     def close(self) -> None:
         """Let programs and maps go; links and pins keep theirs."""
+        if self.services:
+            self.services.close()
         self.loaded.close()
 
 
-def _known_entries(table: Table, known: Mapping[str, Inode], generation: int) -> dict[bytes, bytes]:
-    """Keys and values of the map `known`; paths that are one inode are joined."""
+def _known_entries(table: Table, known: Known, generation: int) -> dict[bytes, bytes]:
+    """Keys and values of the map `known`; paths that are one inode are joined.
+
+    Of several programs that are one the last is taken: the rules name all of them alike
+    (control/same.py).
+    """
     found: dict[bytes, Any] = {}
-    for path in (*table.programs, *table.directories):
-        inode = known.get(path)
-        if inode is None:
+    for path, inode in known:
+        if path not in table.programs and path not in table.directories:
             continue
         key = np.zeros(1, abi.dtype("sr_inode"))
         key["number"], key["device"], key["generation"] = inode.number, inode.device, generation
         value = found.setdefault(key.tobytes(), np.zeros(1, abi.dtype("sr_known")))
+        if inode.generation is not None:
+            value["checked"], value["generation"] = 1, inode.generation
         if path in table.programs:
             value["program"] = table.programs[path]
         else:

@@ -214,6 +214,13 @@ def link_to_kernel(program_fd: int) -> int:
     return _check(libbpf().bpf_raw_tracepoint_open(None, program_fd), "attach")
 
 
+def raw_tracepoint_open(name: str, program_fd: int) -> int:
+    """Attach a program to a raw tracepoint; the link's descriptor."""
+    return _check(
+        libbpf().bpf_raw_tracepoint_open(name.encode(), program_fd), f"attach to {name}"
+    )
+
+
 def link_update(link_fd: int, program_fd: int) -> None:
     """Replace a link's program atomically; no request in between goes unjudged."""
     _check(libbpf().bpf_link_update(link_fd, program_fd, None), "replace the program of a link")

@@ -24,6 +24,7 @@ import numpy as np
 from ..control import abi
 from ..control.addresses import format_address
 from . import diag, libbpf
+from .cgroups import cgroup_id, cgroup_of
 from .inodes import inode_of
 from .kernel import Kernel
 from .listening import listening_everywhere, listening_in
@@ -56,6 +57,7 @@ class Owner:
     gid: int
     comm: str
     program: str | None
+    cgroup: str | None
 
 
 def owners(inodes: set[int]) -> dict[int, Owner]:
@@ -98,16 +100,12 @@ def owner_of(pid: int) -> Owner | None:
     except OSError:
         program = None
     uid, gid = int(fields["Uid"].split()[0]), int(fields["Gid"].split()[0])
-    return Owner(pid, uid, gid, fields["Name"], program)
+    return Owner(pid, uid, gid, fields["Name"], program, cgroup_of(pid))
 
 
 def in_cgroup(pid: int, cgroup: Path, mount: Path) -> bool:
     """Whether a process is in the cgroup v2 or below it."""
-    try:
-        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
-    except OSError:
-        return False
-    own = next((line[3:] for line in lines if line.startswith("0::")), None)
+    own = cgroup_of(pid)
     if own is None:
         return False
     place = mount / own.lstrip("/")
@@ -257,6 +255,7 @@ class Registry:
         place["hi"], place["lo"] = found.local_address >> 64, found.local_address & (2**64 - 1)
         who = value["owner"][0]
         who["uid"], who["gid"], who["pid"] = owner.uid, owner.gid, owner.pid
+        who["cgroup"] = cgroup_id(self._mount, owner.cgroup) if owner.cgroup else 0
         who["comm"][:15] = list(owner.comm.encode()[:15].ljust(15, b"\0"))
         self._describe_program(owner, who)
         key = place.tobytes()

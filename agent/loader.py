@@ -40,6 +40,8 @@ class Capacity:
     rules: int
     known: int = 8192
     listeners: int = 65536
+    names: int = 1024
+    cgroups: int = 16384
 
     def macros(self) -> dict[str, int]:
         return {
@@ -50,6 +52,8 @@ class Capacity:
             "SR_RULES": self.rules,
             "SR_KNOWN": self.known,
             "SR_LISTENERS": self.listeners,
+            "SR_NAMES": self.names,
+            "SR_CGROUPS": self.cgroups,
         }
 
 

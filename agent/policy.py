@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from ..control.compile import compile_table
@@ -12,7 +12,9 @@ from ..control.model import Product, RuleSet
 from ..control.names import Names
 from ..control.problems import Problem
 from ..control.rules_file import parse_rules
+from ..control.same import Same, grouped, identified, named
 from ..control.table import Table
+from .inodes import inodes_of
 from .state import Revision, now
 
 
@@ -53,6 +55,8 @@ class Policy:
     ruleset: RuleSet
     table: Table
     warnings: tuple[Problem, ...]
+    same: Same = field(default_factory=dict)
+    """The paths of programs that were one file when the table was made."""
 
 
 def read_policy(
@@ -79,6 +83,26 @@ def read_policy(
     recorder = Recorder(names, lists)
     parsed = parse_rules(text, file=file, names=recorder, product=product)
     active = parsed.ruleset.active()
-    table = compile_table(parsed.ruleset, active, revision=number, moment=moment)
+    same = same_now(parsed.ruleset)
+    table = compile_table(
+        parsed.ruleset, identified(active, same), revision=number, moment=moment
+    )
     revision = Revision(number, now(), user, file, text, recorder.lists)
-    return Policy(revision, parsed.ruleset, table, parsed.warnings)
+    return Policy(revision, parsed.ruleset, table, parsed.warnings, same)
+
+
+def same_now(ruleset: RuleSet) -> Same:
+    """Which programs of the active rules are one file at present."""
+    return grouped(inodes_of(named(ruleset.active())))
+
+
+def compiled_again(policy: Policy, moment: datetime | None, same: Same) -> Policy:
+    """The same rules as of another moment, or with other files.
+
+    Raises:
+        CompileError: they do not fit any more.
+    """
+    rules = identified(policy.ruleset.active(), same)
+    number = policy.revision.revision
+    table = compile_table(policy.ruleset, rules, revision=number, moment=moment)
+    return replace(policy, table=table, same=same)

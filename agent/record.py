@@ -56,13 +56,16 @@ class Record:
         self._lost_reported = 0
 
     def begin(
-        self, kernel: Callable[[], Kernel], path_of: Callable[[ProgramId | None], str | None]
+        self,
+        kernel: Callable[[], Kernel],
+        path_of: Callable[[ProgramId | None], str | None],
+        cgroup_of: Callable[[int | None], str | None],
     ) -> None:
-        """With the programs in force and what a program is called.
+        """With the programs in force, what a program is called and where a cgroup is.
 
         Losses that earlier agents reported are not reported again; new maps count anew.
         """
-        self._kernel, self._path_of = kernel, path_of
+        self._kernel, self._path_of, self._cgroup_of = kernel, path_of, cgroup_of
         self._lost_reported = self._state.fact(_LOST_REPORTED)
         if self._lost_reported > sum(kernel().lost_by_cpu().values()):
             self._lost_reported = 0
@@ -119,6 +122,7 @@ class Record:
             rule=name,
             sequence=sequence,
             program=self._path_of(event.program),
+            cgroup=self._cgroup_of(event.cgroup),
             names=self._names(),
             offset=self._offset,
             count=count,

@@ -43,6 +43,7 @@ class Process:
     program: str | None
     executable: Inode | None
     above: tuple[tuple[str, Inode], ...] = ()
+    service: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +77,25 @@ class Conversation:
 
 
 def survey(
-    cgroup: Path, mount: Path, recorded: Mapping[Place, Any] | None = None
+    cgroup: Path,
+    mount: Path,
+    recorded: Mapping[Place, Any] | None = None,
+    service_of: Callable[[int], str | None] = lambda _: None,
 ) -> list[Conversation]:
     """Look at the sockets of this network namespace and at who holds them.
 
     Args:
         recorded: entries of the registry of listeners (struct sr_listener).
+        service_of: the path of a cgroup by its id.
     """
     sockets = diag.tcp_sockets()
     holders = holders_of({found.inode for found in sockets if found.inode})
     processes = {pid: process_of(pid) for pids in holders.values() for pid in pids}
     known = {pid: process for pid, process in processes.items() if process is not None}
-    listened = {place: _recorded_process(entry, known) for place, entry in (recorded or {}).items()}
+    listened = {
+        place: _recorded_process(entry, known, service_of)
+        for place, entry in (recorded or {}).items()
+    }
     inside = dict.fromkeys((process.pid for process in listened.values()), True)
 
     def governed(pid: int) -> bool:
@@ -165,6 +173,7 @@ def _request(found: diag.Socket, server: Server, asks: Process | None) -> Reques
             user=found.uid if asks is None else asks.user,
             group=None if asks is None else asks.group,
             program=None if asks is None else asks.program,
+            service=None if asks is None else asks.service,
         )
     )
 
@@ -208,7 +217,7 @@ class Judge:
         if asks is None or asks.executable is None:
             return request_words(self._table, request)
         words = request_words(self._table, dataclasses.replace(request, program=None))
-        words[3] = self._programs.get(asks.executable, _UNNAMED) << 32
+        words[3] |= self._programs.get(asks.executable, _UNNAMED) << 32
         for _, inode in asks.above:
             if inode in self._directories:
                 words[0] |= 1 << self._directories[inode]
@@ -270,10 +279,21 @@ def process_of(pid: int) -> Process | None:
         inode = inode_of(str(parent))
         if inode is not None:
             above.append((str(parent), inode))
-    return Process(pid, owner.uid, owner.gid, owner.comm, owner.program, executable, tuple(above))
+    return Process(
+        pid,
+        owner.uid,
+        owner.gid,
+        owner.comm,
+        owner.program,
+        executable,
+        tuple(above),
+        owner.cgroup,
+    )
 
 
-def _recorded_process(entry: Any, known: Mapping[int, Process]) -> Process:
+def _recorded_process(
+    entry: Any, known: Mapping[int, Process], service_of: Callable[[int], str | None]
+) -> Process:
     """Who listened, from an entry of the registry; the path is that of the process, if it lives."""
     owner = entry["owner"]
     number, device = int(owner["program"]["number"]), int(owner["program"]["device"])
@@ -294,4 +314,5 @@ def _recorded_process(entry: Any, known: Mapping[int, Process]) -> Process:
         now.program if now is not None and same else None,
         executable,
         above,
+        service_of(int(owner["cgroup"])),
     )

@@ -77,6 +77,7 @@ def report(agent: Agent) -> dict[str, Any]:
             "named": len(table.programs) + len(table.directories),
             "forgeable": enforcer.attachment.forgeable,
         },
+        "services": enforcer.kernel.services.report() if enforcer.kernel.services else {},
         "events": {
             "received": agent.record.received,
             "written": agent.record.log.written,

@@ -211,9 +211,15 @@ struct sr_inode {
 	u32 generation; /* of the table for sr_known; of the inode for sr_path; else 0 */
 };
 
-/* What the table knows of an inode, keyed by sr_inode with the table's generation. */
+/*
+ * What the table knows of an inode, keyed by sr_inode with the table's generation. File
+ * systems use numbers again; where the agent could ask for the inode's own generation,
+ * another inode of the same number is not known.
+ */
 struct sr_known {
 	u32 program; /* id, or 0 */
+	u32 checked; /* whether the inode's generation is known */
+	u32 generation; /* the inode's */
 	u32 pad;
 	u64 directory; /* bits of SR_W_BITS */
 };
@@ -223,11 +229,43 @@ struct sr_known {
 #define SR_NAME 40
 #define SR_COMM 16
 
-/* Where an executable was found, last component first; filled once per inode. */
+/* Where an executable was found, last component first; anew when its name is another. */
 struct sr_path {
+	u64 name_hash; /* qstr.hash_len of the dentry, another one once it is renamed */
 	u32 depth; /* components */
 	u32 truncated; /* deeper than SR_DEPTH */
 	u8 name[640]; /* SR_DEPTH names of SR_NAME bytes, NUL-terminated; a full one was cut */
+};
+
+/* ---- services ---- */
+
+#define SR_CGROUP_PATH 512
+#define SR_CGROUP_DEPTH 32
+
+/*
+ * The key of a name that the tables ask for: a unit's, or a cgroup's path from the
+ * root of the hierarchy. Filled up with zeroes; what is longer is asked for by none.
+ */
+struct sr_cgroup_path {
+	u8 text[512];
+};
+
+/* What the two tables, by generation, make of a name; 0 where they do not ask for it. */
+struct sr_named {
+	u32 unit[2]; /* number of the unit */
+	u64 below[2]; /* bits of SR_W_BITS for the cgroup of this path and all below it */
+	u64 exact[2]; /* and for that cgroup alone */
+};
+
+/* What the two tables know of a cgroup, keyed by its id; a cgroup of which they ask nothing has none. */
+struct sr_service {
+	u32 unit[2]; /* number, or 0 */
+	u64 bits[2]; /* of SR_W_BITS */
+};
+
+struct sr_tracking {
+	u64 made; /* cgroups that were made since the programs were loaded */
+	u64 overflow; /* of these, those for which the map had no room */
 };
 
 /* Who asks: the caller, or a listener's owner. */
@@ -236,6 +274,7 @@ struct sr_owner {
 	u32 gid;
 	u32 pid;
 	u32 depth; /* directories in above */
+	u64 cgroup; /* id: the inode number of its directory; 0 unknown */
 	u8 comm[16];
 	struct sr_inode program; /* number 0: unknown */
 	struct sr_inode above[16]; /* directories that hold it, innermost first */
@@ -312,6 +351,7 @@ struct sr_event {
 	u32 gid;
 	u32 pid;
 	u32 pad;
+	u64 cgroup; /* id; 0 unknown */
 	struct sr_inode program;
 	u8 comm[16];
 };

@@ -93,6 +93,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	if (owner) {
 		event.pid = owner->pid;
 		event.netns = netns;
+		event.cgroup = owner->cgroup;
 		event.program.number = owner->program.number;
 		event.program.device = owner->program.device;
 		event.program.generation = owner->program.generation;
@@ -102,6 +103,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 
 		event.pid = sr_tgid();
 		event.netns = sr_current_netns();
+		event.cgroup = sr_current_cgroup();
 		sr_comm(event.comm);
 		sr_program(file, &event.program);
 		sr_remember_path(file, &event.program);

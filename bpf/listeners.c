@@ -75,6 +75,7 @@ static __always_inline void sr_enter_owner(struct sr_listener *entry,
 	entry->flags = flags;
 	entry->place = *place;
 	sr_ids(&entry->owner.uid, &entry->owner.gid);
+	entry->owner.cgroup = sr_current_cgroup();
 	entry->owner.pid = sr_tgid();
 	sr_comm(entry->owner.comm);
 	sr_program(file, &entry->owner.program);

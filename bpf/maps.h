@@ -13,12 +13,32 @@
 
 #include "abi.h"
 
+/* A cgroup whose path is being looked at (services.c); too large for a stack. */
+struct sr_new_cgroup {
+	struct sr_cgroup_path path;
+	u8 room[256]; /* that a name read at the end of the path stays inside */
+	struct sr_cgroup_path name; /* what is looked up */
+	struct sr_service service;
+	u32 end[32]; /* of the components, in letters of the path */
+	u32 count; /* of these */
+	u32 whole; /* the last of them is that of the path */
+	u32 start; /* where the slash before the component stands */
+	u32 inner; /* a component that is no slice has been passed */
+};
+
 BPF_ARRAY(control, struct sr_control, 1);
 BPF_ARRAY(headers, struct sr_header, 2);
 BPF_ARRAY(entries, struct sr_entry, 2 * SR_ENTRIES);
 BPF_ARRAY(slots, struct sr_slot, 2 * SR_SLOTS);
 BPF_ARRAY(bounds, struct sr_bound, 2 * SR_BOUNDS);
 BPF_HASH(known, struct sr_inode, struct sr_known, SR_KNOWN);
+
+BPF_TABLE("hash", struct sr_cgroup_path, struct sr_named, names, SR_NAMES);
+BPF_HASH(cgroups, u64, struct sr_service, SR_CGROUPS);
+BPF_TABLE("lru_hash", u64, struct sr_cgroup_path, cgroup_paths, 2048);
+BPF_ARRAY(tracking, struct sr_tracking, 1);
+BPF_PERCPU_ARRAY(new_cgroup, struct sr_new_cgroup, 1);
+BPF_ARRAY(no_cgroup, struct sr_new_cgroup, 1); /* always zero */
 
 BPF_PERCPU_ARRAY(totals, struct sr_totals, SR_SERVERS);
 BPF_PERCPU_ARRAY(hits, struct sr_hits, 2 * SR_RULES);

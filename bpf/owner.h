@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Who asks: user, group and program of the current task.
+ * Who asks: user, group, program and service of the current task.
  *
  * A program is the inode of its executable, and it lies below every directory
  * that a climb from its dentry to the root of the mount tree passes, so neither
@@ -184,6 +184,12 @@ static __always_inline int sr_leave_mount(struct sr_climb *at)
 	return 1;
 }
 
+/* Whether an inode of the right number and device is the one that is known. */
+static __always_inline int sr_is_known(const struct sr_known *found, u32 generation)
+{
+	return !found->checked || found->generation == generation;
+}
+
 /* The bits of the directories, known to the table, that lie above an open file. */
 static __always_inline u64 sr_directories_above(u64 file, u32 generation)
 {
@@ -209,7 +215,7 @@ static __always_inline u64 sr_directories_above(u64 file, u32 generation)
 		key.device = sr_device(inode);
 		key.generation = generation;
 		found = known.lookup(&key);
-		if (found)
+		if (found && sr_is_known(found, sr_read32(inode, SR_OFF_INODE_GENERATION)))
 			bits |= found->directory;
 	}
 	return bits;
@@ -239,20 +245,22 @@ static __always_inline void sr_record_above(u64 file, struct sr_owner *owner)
 		above = &owner->above[depth & (SR_DEPTH - 1)];
 		above->number = sr_read64(inode, SR_OFF_INODE_INO);
 		above->device = sr_device(inode);
-		above->generation = 0;
+		above->generation = sr_read32(inode, SR_OFF_INODE_GENERATION);
 		owner->depth = depth + 1;
 	}
 }
 
-/* Remember where a program lies, the first time it is seen, for whoever reads the audit. */
+/* Remember where a program lies, the first time it is seen there, for whoever reads the audit. */
 static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 {
 	struct sr_climb at;
 	struct sr_path *path;
+	u64 hash = sr_read64(sr_read64(file, SR_OFF_FILE_DENTRY), SR_OFF_DENTRY_HASH);
 	int zero = 0;
 	u32 i;
 
-	if (!program->number || paths.lookup(program))
+	path = paths.lookup(program);
+	if (!program->number || (path && path->name_hash == hash))
 		return;
 	path = no_path.lookup(&zero);
 	if (!path)
@@ -261,6 +269,7 @@ static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 	path = paths.lookup(program);
 	if (!path)
 		return;
+	path->name_hash = hash;
 	sr_climb_from(file, &at);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SR_DEPTH + 8; i++) {
@@ -293,22 +302,59 @@ static __always_inline u32 sr_known_program(const struct sr_inode *program, u32 
 	key.device = program->device;
 	key.generation = generation;
 	found = known.lookup(&key);
-	return found && found->program ? found->program : 1;
+	if (!found || !found->program || !sr_is_known(found, program->generation))
+		return 1;
+	return found->program;
 }
 
-/* Words of the current task: SR_W_IDS, SR_W_PROGRAM and the directory bits. */
+/* The id of a cgroup: kernfs_node.id (since Linux 5.5), what stat(2) shows of its directory. */
+static __always_inline u64 sr_cgroup_id(u64 cgroup)
+{
+	return sr_read64(sr_read64(cgroup, SR_OFF_CGROUP_KN), SR_OFF_KERNFS_ID);
+}
+
+/* The current task's cgroup v2. No helper for it is in every kind of program on Linux 5.10. */
+static __always_inline u64 sr_current_cgroup(void)
+{
+	u64 set = sr_read64(bpf_get_current_task(), SR_OFF_TASK_CGROUPS);
+
+	return sr_cgroup_id(sr_read64(set, SR_OFF_CSS_SET_DFL_CGRP));
+}
+
+/*
+ * SR_W_PROGRAM, the number of a service without a program's, and the bits of its cgroup.
+ * One that is not in the map is none that a rule names. The word is the key as well: the
+ * stack of some hooks has no room for another.
+ */
+static __always_inline void sr_gather_service(u64 cgroup, u32 generation, u64 *w)
+{
+	struct sr_service *found;
+
+	w[SR_W_PROGRAM] = cgroup;
+	found = cgroups.lookup(&w[SR_W_PROGRAM]);
+	w[SR_W_PROGRAM] = cgroup != 0;
+	if (!found)
+		return;
+	w[SR_W_BITS] |= found->bits[generation & 1];
+	if (found->unit[generation & 1])
+		w[SR_W_PROGRAM] = found->unit[generation & 1];
+}
+
+/* Words of the current task: SR_W_IDS, SR_W_PROGRAM, bits of directories and cgroups. */
 static __always_inline void sr_gather_caller(const struct sr_header *h, u32 generation, u64 *w)
 {
 	u32 uid, gid;
 
 	sr_ids(&uid, &gid);
 	w[SR_W_IDS] = (u64)uid << 32 | gid;
+	if (h->needs & SR_NEED_SERVICE)
+		sr_gather_service(sr_current_cgroup(), generation, w);
 	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES)) {
 		u64 file = sr_exe_file();
 		struct sr_inode program;
 
 		sr_program(file, &program);
-		w[SR_W_PROGRAM] = (u64)sr_known_program(&program, generation) << 32;
+		w[SR_W_PROGRAM] |= (u64)sr_known_program(&program, generation) << 32;
 		if (file && (h->needs & SR_NEED_DIRECTORIES))
 			w[SR_W_BITS] |= sr_directories_above(file, generation);
 	}
@@ -321,8 +367,10 @@ static __always_inline void sr_gather_owner(const struct sr_header *h, u32 gener
 	u32 i;
 
 	w[SR_W_IDS] = (u64)owner->uid << 32 | owner->gid;
+	if (h->needs & SR_NEED_SERVICE)
+		sr_gather_service(owner->cgroup, generation, w);
 	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES))
-		w[SR_W_PROGRAM] = (u64)sr_known_program(&owner->program, generation) << 32;
+		w[SR_W_PROGRAM] |= (u64)sr_known_program(&owner->program, generation) << 32;
 	if (!(h->needs & SR_NEED_DIRECTORIES))
 		return;
 #pragma clang loop unroll(disable)
@@ -336,7 +384,7 @@ static __always_inline void sr_gather_owner(const struct sr_header *h, u32 gener
 		key.device = owner->above[i].device;
 		key.generation = generation;
 		found = known.lookup(&key);
-		if (found)
+		if (found && sr_is_known(found, owner->above[i].generation))
 			w[SR_W_BITS] |= found->directory;
 	}
 }

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a rule can match, as areas: exact, with programs and times as sets of classes.
+"""What a rule can match, as areas: exact, with programs, services and times as classes.
 
-Theory. Two programs that the same patterns of the rules match are one class,
-and so are two minutes of the week in which the same comparisons of the time
-hold. There are finitely many, each stands for itself by a path or a minute, and
-sets of them are bits of an integer. So an area is a product of eight sets whose
+Theory. Two programs that the same patterns of the rules match are one class, so
+are two services, and two minutes of the week in which the same comparisons of
+the time hold. There are finitely many, each is shown by a member (classes.py), and
+sets of them are bits of an integer. So an area is a product of nine sets whose
 members all exist: a point of an area is a request that somebody can make.
 """
 
@@ -12,11 +12,11 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from .classes import Programs, Services
 from .condition import Range, Time
 from .cubes import FIELDS, Budget, Cube
 from .evaluate import questions
@@ -26,26 +26,28 @@ from .schedule import condition_at
 from .sets import DOMAINS, Domain, ValueSet, complement, intersect
 from .week import WEEK
 
-NUMERIC = tuple(field for field in FIELDS if field is not Field.PROGRAM)
+NUMERIC = tuple(field for field in FIELDS if field not in (Field.PROGRAM, Field.SERVICE))
 """The fields of an area's sets, in their order."""
 
 _DOMAINS = tuple(DOMAINS[field] for field in NUMERIC)
 _PLACES = tuple(FIELDS.index(field) for field in NUMERIC)
-_PROGRAM = FIELDS.index(Field.PROGRAM)
 _MONDAY = datetime(2400, 1, 3, tzinfo=UTC)  # later than any rule is likely to expire
 
 Sets = tuple[ValueSet | None, ...]
+Classes = tuple[int, int, int]
 Ranges = tuple[Range, ...]
 
 _PAST_ALL = 1 << 129
 
 
 class Area(NamedTuple):
-    """A product of sets: one a numeric field (None: all values), classes of programs and times."""
+    """A product of sets: one a numeric field (None: all values), then sets of classes.
+
+    `classes` are those of programs, of services and of times.
+    """
 
     sets: Sets
-    programs: int
-    times: int
+    classes: Classes
 
 
 class Space:
@@ -53,6 +55,7 @@ class Space:
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         paths: set[str] = set()
+        services: set[str] = set()
         periods: set[Ranges] = set()
         for rule in rules:
             for asked in questions(rule.when):
@@ -60,30 +63,13 @@ class Space:
                     periods.add(asked.minutes)
                 else:
                     paths.update(asked.paths)
+                    services.update(asked.services)
         self._words = Vocabulary()
-        self._names: list[str] = []
-        self._set_programs(paths)
+        self._programs = Programs(paths, self._words)
+        self._services = Services(services, self._words)
         self._set_times(periods)
-        self.everything = Area((None,) * len(NUMERIC), self._all_programs, self._all_times)
-
-    def _set_programs(self, paths: set[str]) -> None:
-        folders = {path for path in paths if path.endswith("/")}
-        exact = paths - folders
-        members = set(exact)
-        for folder in folders | {"/"}:  # "/" for what lies in no folder that is named
-            name = "program"
-            while folder + name in exact:
-                name += "-"
-            members.add(folder + name)
-        self._programs: list[str] = sorted(members)
-        self._bit = {path: 2 << number for number, path in enumerate(self._programs)}
-        self._all_programs = (2 << len(self._programs)) - 1  # bit 0: unknown
-        self._below = {folder: self._mask_below(folder) for folder in folders}
-
-    def _mask_below(self, folder: str) -> int:
-        first = bisect_left(self._programs, folder)
-        last = bisect_left(self._programs, folder + "\U0010ffff")
-        return ((1 << (last - first)) - 1) << (first + 1)
+        every = self._programs.all, self._services.all, self._all_times
+        self.everything = Area((None,) * len(NUMERIC), every)
 
     def _set_times(self, periods: Iterable[Ranges]) -> None:
         edges = {0, *(e % WEEK for p in periods for a, b in p for e in (a, b + 1))}
@@ -105,16 +91,16 @@ class Space:
     def areas_of(self, rule: Rule, budget: Budget) -> list[Area]:
         """Where the rule's condition holds; raises TooComplex when that costs too much."""
         times = [asked for asked in questions(rule.when) if isinstance(asked, Time)]
-        found: dict[tuple[Sets, int], int] = {}
+        found: dict[tuple[Sets, int, int], int] = {}
         for minute, mask in self._times_by_truth(times).values():
             when = condition_at(rule.when, moment_at(minute)) if times else rule.when
             for cube in cubes_of(when, self._words, budget):
                 key = self._sets(cube, budget)
                 if key is not None:
                     found[key] = found.get(key, 0) | mask
-        return [Area(sets, programs, mask) for (sets, programs), mask in found.items()]
+        return [Area(sets, (a, b, mask)) for (sets, a, b), mask in found.items()]
 
-    def _sets(self, cube: Cube, budget: Budget) -> tuple[Sets, int] | None:
+    def _sets(self, cube: Cube, budget: Budget) -> tuple[Sets, int, int] | None:
         sets: list[ValueSet | None] = []
         for place in _PLACES:
             values: ValueSet | None = None
@@ -125,30 +111,8 @@ class Space:
             if values is not None and values.empty:
                 return None
             sets.append(values)
-        programs = self._programs_of(cube)
-        return (tuple(sets), programs) if programs else None
-
-    def _programs_of(self, cube: Cube) -> int:
-        mask = self._all_programs
-        for values in cube.parts[_PROGRAM]:
-            named = 0
-            for first, last in values.ranges:
-                for path in self._numbered()[first - 2 : last - 1]:
-                    named |= self._bit[path]
-            mask &= named if values.inside else ~named
-        if cube.within or cube.without:
-            for path, number in self._words.directories.items():
-                if cube.within >> number & 1:
-                    mask &= self._below[path]
-                if cube.without >> number & 1:
-                    mask &= ~self._below[path]
-        return mask
-
-    def _numbered(self) -> list[str]:
-        """The programs by their number in the vocabulary, less 2."""
-        if len(self._names) != len(self._words.programs):
-            self._names = list(self._words.programs)
-        return self._names
+        programs, services = self._programs.of(cube), self._services.of(cube)
+        return (tuple(sets), programs, services) if programs and services else None
 
     def request_at(self, area: Area, server: Server) -> tuple[Request, datetime]:
         """A request in the area and a moment at which it is."""
@@ -158,10 +122,11 @@ class Space:
             value = _member(chosen, domain) if chosen else None
             known = value is not None and domain.known[0] <= value <= domain.known[1]
             values[field.value.replace(".", "_")] = value if known else None
-        bit = (area.programs & -area.programs).bit_length() - 1
-        program = self._programs[bit - 1] if bit else None
-        minute = self.minutes[(area.times & -area.times).bit_length() - 1]
-        return replace(Request(server, program=program), **values), moment_at(minute)
+        programs, services, times = area.classes
+        values["program"] = self._programs.member(programs)
+        values["service"] = self._services.member(services)
+        minute = self.minutes[(times & -times).bit_length() - 1]
+        return Request(server, **values), moment_at(minute)
 
 
 def moment_at(minute: int) -> datetime:
@@ -225,7 +190,8 @@ def point_of(area: Area) -> Area:
         only(_member(values, domain) if values else domain.first, domain)
         for values, domain in zip(area.sets, _DOMAINS, strict=True)
     )
-    return Area(sets, area.programs & -area.programs, area.times & -area.times)
+    programs, services, times = area.classes
+    return Area(sets, (programs & -programs, services & -services, times & -times))
 
 
 def only(value: int, domain: Domain) -> ValueSet:
@@ -243,8 +209,8 @@ def has(values: ValueSet, value: int) -> bool:
 
 def overlap(a: Area, b: Area) -> Area | None:
     """What lies in both areas."""
-    programs, times = a.programs & b.programs, a.times & b.times
-    if not programs or not times:
+    both_classes = _common(a, b)
+    if not all(both_classes):
         return None
     sets: list[ValueSet | None] = []
     for x, y in zip(a.sets, b.sets, strict=True):
@@ -252,17 +218,17 @@ def overlap(a: Area, b: Area) -> Area | None:
         if both is not None and both.empty:
             return None
         sets.append(both)
-    return Area(tuple(sets), programs, times)
+    return Area(tuple(sets), both_classes)
 
 
 def overlaps(a: Area, b: Area) -> bool:
     """Whether two areas have a point in common."""
-    return bool(a.programs & b.programs and a.times & b.times and all(map(meet, a.sets, b.sets)))
+    return all(_common(a, b)) and all(map(meet, a.sets, b.sets))
 
 
 def contains(a: Area, b: Area) -> bool:
     """Whether all of b lies in a."""
-    if b.programs & ~a.programs or b.times & ~a.times:
+    if any(own & ~held for own, held in zip(b.classes, a.classes, strict=True)):
         return False
     for x, y in zip(a.sets, b.sets, strict=True):
         if x is None or x is y:
@@ -285,10 +251,20 @@ def without(area: Area, cover: Area) -> list[Area]:
             continue
         inner = cut if old is None else intersect(old, cut)
         sets[place] = rest
-        pieces.append(Area(tuple(sets), area.programs, area.times))
+        pieces.append(Area(tuple(sets), area.classes))
         sets[place] = inner
-    if programs := area.programs & ~cover.programs:
-        pieces.append(Area(tuple(sets), programs, area.times))
-    if times := area.times & ~cover.times:
-        pieces.append(Area(tuple(sets), area.programs & cover.programs, times))
+    (programs, services, times), held = area.classes, cover.classes
+    if other := programs & ~held[0]:
+        pieces.append(Area(tuple(sets), (other, services, times)))
+    programs &= held[0]
+    if other := services & ~held[1]:
+        pieces.append(Area(tuple(sets), (programs, other, times)))
+    services &= held[1]
+    if other := times & ~held[2]:
+        pieces.append(Area(tuple(sets), (programs, services, other)))
     return pieces
+
+
+def _common(a: Area, b: Area) -> Classes:
+    (p, s, t), (q, u, v) = a.classes, b.classes
+    return p & q, s & u, t & v

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from .addresses import parse_address, parse_endpoint
+from .services import service_matches
 from .times import parse_utc
 
 Line = dict[str, Any]
@@ -37,7 +38,8 @@ class Filter:
     """Which lines are wanted. What is left out asks nothing.
 
     `user` is a name or a number; `remote` the first and last address; `rejected`
-    also means those that would have been rejected by a server that simulates.
+    also means those that would have been rejected by a server that simulates;
+    `service` is what a condition may compare the service with.
     """
 
     since: datetime | None = None
@@ -46,11 +48,13 @@ class Filter:
     user: str | None = None
     remote: tuple[int, int] | None = None
     rejected: bool = False
+    service: str | None = None
 
     @property
     def about_requests(self) -> bool:
         """Whether only requests are wanted, and not what the agent says of itself."""
-        return any((self.server, self.rule, self.user, self.remote, self.rejected))
+        asked = (self.server, self.rule, self.user, self.remote, self.rejected, self.service)
+        return any(asked)
 
     def recent(self, line: Line) -> bool:
         """Whether the line is not older than asked for."""
@@ -70,6 +74,7 @@ class Filter:
             and (self.user is None or self.user in (user.get("name"), str(user.get("id"))))
             and (not self.rejected or facts.get("authority") == "no")
             and (self.remote is None or _lies_in(remote_address(line), self.remote))
+            and (self.service is None or _belongs(line, self.service))
         )
 
 
@@ -103,6 +108,11 @@ def remote_address(line: Line) -> int | None:
         if isinstance(ip := part(line, end).get("ip"), str) and facts.get("server") != "listen":
             return parse_address(ip)
     return None
+
+
+def _belongs(line: Line, member: str) -> bool:
+    service = part(line, "sockrules").get("cgroup") or part(line, "service").get("name")
+    return isinstance(service, str) and service_matches(member, service)
 
 
 def _lies_in(address: int | None, limits: tuple[int, int]) -> bool:

@@ -57,6 +57,8 @@ _COLUMNS: tuple[str, ...] = (
     "gid_hi",
     "program_lo",
     "program_hi",
+    "service_lo",
+    "service_hi",
     "local_hi",
     "local_hi_span",
     "local_lo",
@@ -131,7 +133,7 @@ def count(cube: Cube, bits: Bits) -> int:
 
 
 def rows(cube: Cube, server: int, word: int, bits: Bits) -> Iterator[Row]:
-    """The cube's boxes; `word` is the rule word. Directories start at SR_FIRST_SET_BIT."""
+    """The cube's boxes; `word` is the rule word. Places start at SR_FIRST_SET_BIT."""
     shift = abi.C["SR_FIRST_SET_BIT"]
     mask = SERVER_BITS | (cube.within | cube.without) << shift
     value = server | cube.within << shift
@@ -146,7 +148,7 @@ def rows(cube: Cube, server: int, word: int, bits: Bits) -> Iterator[Row]:
             value |= bit if values.inside else 0
         rest = spelled_out(name, part, bits)
         choices.append([FREE_PIECES[name]] if rest is None else pieces(name, rest))
-    for lport, rport, uid, gid, program, local, remote in product(*choices):
+    for lport, rport, uid, gid, program, service, local, remote in product(*choices):
         yield (
             mask | local.mask | remote.mask,
             value | local.value | remote.value,
@@ -156,6 +158,7 @@ def rows(cube: Cube, server: int, word: int, bits: Bits) -> Iterator[Row]:
             *uid.members,
             *gid.members,
             *program.members,
+            *service.members,
             *local.members,
             *remote.members,
         )
@@ -170,5 +173,4 @@ def entries_of(boxes: list[Row]) -> np.ndarray:
     packed = np.array(boxes, rows_dtype)
     for name in names:
         table[name] = packed[name]
-    table["service_hi"] = DOMAINS[Field.USER].last
     return table

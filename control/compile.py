@@ -76,10 +76,10 @@ def _compile(
 ) -> Table:
     vocabulary = Vocabulary()
     cubes = _cubes(rules_at(rules, moment), vocabulary, limits)
-    if len(vocabulary.directories) > ROOM:
+    if vocabulary.places > ROOM:
         raise CompileError(
-            f"{len(vocabulary.directories)} directories are named in all, {ROOM} can be",
-            "name their common parent, or the programs themselves",
+            f"{vocabulary.places} directories, slices and cgroups are named in all, {ROOM} can be",
+            "name their common parents, or the programs and units themselves",
             _dearest(
                 rules,
                 [cube.within.bit_count() + cube.without.bit_count() for _, cube in cubes],
@@ -91,7 +91,7 @@ def _compile(
         *(ruleset.defaults[server] for server in Server),
     )
     words = [_word(ruleset, index, rule) for index, rule in enumerate(everything)]
-    bits = _bits(rules, cubes, len(vocabulary.directories), limits)
+    bits = _bits(rules, cubes, vocabulary.places, limits)
     entries = distinct(_entries(rules, cubes, words, bits, limits))
     regions, bounds = build(bits)
     _check_regions(rules, cubes, bits, regions, bounds, limits)
@@ -108,8 +108,10 @@ def _compile(
     slots = sum(one.slots for one in tuples)
     if slots > limits.slots:
         raise CompileError(f"{slots} slots are needed, {limits.slots} fit", "use fewer rules", ())
-    needs = (abi.C["SR_NEED_PROGRAM"] if vocabulary.programs or vocabulary.directories else 0) | (
-        abi.C["SR_NEED_DIRECTORIES"] if vocabulary.directories else 0
+    needs = (
+        (abi.C["SR_NEED_PROGRAM"] if vocabulary.programs or vocabulary.directories else 0)
+        | (abi.C["SR_NEED_DIRECTORIES"] if vocabulary.directories else 0)
+        | (abi.C["SR_NEED_SERVICE"] if vocabulary.units or vocabulary.cgroups else 0)
     )
     header = header_of(revision, needs, words[-3:], len(rules), regions, tuples)
     order = [one.boxes for one in tuples]
@@ -123,6 +125,8 @@ def _compile(
         bounds=bounds.tobytes(),
         programs=dict(vocabulary.programs),
         directories={path: first + bit for path, bit in vocabulary.directories.items()},
+        units=dict(vocabulary.units),
+        cgroups={path: first + bit for path, bit in vocabulary.cgroups.items()},
         rules=everything,
         steps=steps,
         needs=needs,
@@ -181,11 +185,11 @@ def _cubes(rules: Sequence[Rule], words: Vocabulary, limits: Limits) -> list[tup
 
 
 def _bits(
-    rules: Sequence[Rule], cubes: list[tuple[int, Cube]], directories: int, limits: Limits
+    rules: Sequence[Rule], cubes: list[tuple[int, Cube]], places: int, limits: Limits
 ) -> Bits:
     only = [cube for _, cube in cubes]
     for worth in (WORTH, WORTH // 16):
-        bits = choose_bits(only, directories, most_boxes=limits.boxes_per_rule, worth=worth)
+        bits = choose_bits(only, places, most_boxes=limits.boxes_per_rule, worth=worth)
         counts = [count(cube, bits) for cube in only]
         if sum(counts) <= limits.entries:
             break
@@ -193,10 +197,10 @@ def _bits(
     for (index, _), boxes in zip(cubes, counts, strict=True):
         per_rule[index] = per_rule.get(index, 0) + boxes
     hint = "shorten their sets"
-    if directories + len(bits) >= ROOM:
+    if places + len(bits) >= ROOM:
         hint += (
             f", or let several rules share one @list: "
-            f"all {ROOM} places for directories and long sets are taken"
+            f"all {ROOM} places for directories, cgroups and long sets are taken"
         )
     if any(boxes > limits.boxes_per_rule for boxes in per_rule.values()):
         worst = sorted(per_rule, key=lambda index: (-per_rule[index], index))[:_NAMED]

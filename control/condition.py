@@ -26,6 +26,7 @@ from dataclasses import field as dataclass_field
 from datetime import datetime
 
 from .model import Field, Request
+from .services import service_matches
 
 Range = tuple[int, int]
 """First and last value, both included."""
@@ -43,7 +44,8 @@ class Comparison:
     `ranges` (ascending, disjoint, not adjacent) hold the members of a numeric
     field: ports 1-65535, addresses as 128-bit integers, users and groups
     0-4294967294. `paths` hold the members of `program`: absolute paths, a
-    trailing `/` meaning everything below. `text` is the source as written.
+    trailing `/` meaning everything below. `services` hold those of `service`, see
+    services.py. `text` is the source as written.
     """
 
     field: Field
@@ -51,6 +53,7 @@ class Comparison:
     paths: tuple[str, ...] = ()
     negated: bool = False
     text: str = ""
+    services: tuple[str, ...] = ()
     _starts: tuple[int, ...] = dataclass_field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -63,6 +66,8 @@ class Comparison:
         if value is None:
             return False
         if isinstance(value, str):
+            if self.field is Field.SERVICE:
+                return any(service_matches(member, value) for member in self.services)
             return any(path_matches(path, value) for path in self.paths)
         at = bisect_right(self._starts, value) - 1
         return at >= 0 and value <= self.ranges[at][1]

@@ -43,6 +43,9 @@ _ALIKE = {
     "exe": "program",
     "path": "program",
     "process": "program",
+    "unit": "service",
+    "slice": "service",
+    "cgroup": "service",
     "hour": _TIME,
     "hours": _TIME,
     "day": _TIME,
@@ -158,7 +161,10 @@ class _Reading:
             ranges = self._order(field, operator, values)
             return Comparison(field, ranges=ranges, negated=negated, text=text)
         if field is Field.PROGRAM:
-            return Comparison(field, paths=self._paths(values), negated=negated, text=text)
+            return Comparison(field, paths=self._texts(field, values), negated=negated, text=text)
+        if field is Field.SERVICE:
+            services = self._texts(field, values)
+            return Comparison(field, services=services, negated=negated, text=text)
         return Comparison(field, ranges=self._ranges(field, values), negated=negated, text=text)
 
     def _field(self, token: Token) -> Field | None:
@@ -235,14 +241,16 @@ class _Reading:
             return found[0]  # as it is: all rules share one long list
         return merge_ranges([each for ranges in found for each in ranges])
 
-    def _paths(self, tokens: list[Token]) -> tuple[str, ...]:
+    def _texts(self, field: Field, tokens: list[Token]) -> tuple[str, ...]:
         found: list[str] = []
         for token in tokens:
             try:
                 if token.startswith("@"):
-                    paths = self._values.paths_of(token[1:])
-                    self._note_if_empty(token, paths)
-                    found.extend(paths)
+                    texts = self._values.texts_of(field, token[1:])
+                    self._note_if_empty(token, texts)
+                    found.extend(texts)
+                elif field is Field.SERVICE:
+                    found.append(self._values.service(*_unquoted(token)))
                 else:
                     found.append(self._values.path(*_unquoted(token)))
                     self.programs.append((token.start_pos or 0, found[-1]))
@@ -272,8 +280,6 @@ def _no_field(word: str) -> tuple[str, str]:
     if word in {"date", "until", "expires"}:
         hint = "a rule has a key for it: expires = 2026-12-31T00:00:00Z"
         return f"there is no field {word}", hint
-    if word == "service":
-        return "service is not available yet", "use user, group or program"
     message = f"there is no field {word}"
     if word in _ALIKE:
         return message, f"did you mean {_ALIKE[word]}?"

@@ -2,9 +2,9 @@
 """The values of a condition: what a word means for the field it is compared with.
 
 Rules. A numeric value is one range (a port, an address, a prefix, `a-b`, a
-user), a program is one path, `@name` is what the lines of a list are. A quoted
-value is never a list, a number or a range of users: `user == "1000"` is the
-user named 1000. Every function raises ValueProblem.
+user), a program is one path, a service one unit or cgroup, `@name` is what the
+lines of a list are. A quoted value is never a list, a number or a range of
+users: `user == "1000"` is the user named 1000. Every function raises ValueProblem.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from .model import Field
 from .names import KnownNames, Names
 from .problems import did_you_mean
 from .requests import LAST_ID
+from .services import problem_of
 from .week import PeriodProblem, minutes_of
 
 PORTS = frozenset({Field.LOCAL_PORT, Field.REMOTE_PORT})
@@ -69,7 +70,7 @@ class Values:
         self._known = names if isinstance(names, KnownNames) else None
         self._ids: dict[tuple[Field, str], int | None] = {}
         self._range_lists: dict[tuple[Field, str], tuple[Range, ...]] = {}
-        self._path_lists: dict[str, tuple[str, ...]] = {}
+        self._text_lists: dict[tuple[Field, str], tuple[str, ...]] = {}
         self._period_lists: dict[str, tuple[Range, ...]] = {}
 
     def range(self, field: Field, word: str, quoted: bool = False) -> Range:
@@ -105,6 +106,16 @@ class Values:
             raise ValueProblem((f"program {word} is not a plain path", f"use {plain}"))
         return word
 
+    def service(self, word: str, quoted: bool = False) -> str:
+        """A unit, a slice or a cgroup's path."""
+        _not_empty(Field.SERVICE, word)
+        if not quoted and _GLOB.search(word):
+            hint = "name a slice, or end a cgroup's path with / for everything below it"
+            raise ValueProblem((f"service {word} is a pattern", hint))
+        if problem := problem_of(word):
+            raise ValueProblem(problem)
+        return word
+
     def number(self, field: Field, word: str, quoted: bool) -> int:
         """The one number that `<` and its kin take."""
         if quoted or not _NUMBER.fullmatch(word):
@@ -123,15 +134,16 @@ class Values:
                 raise ValueProblem(*problems)
         return ranges
 
-    def paths_of(self, name: str) -> tuple[str, ...]:
-        """The paths in `lists/NAME.txt`."""
-        paths = self._path_lists.get(name)
-        if paths is None:
-            found, problems = _lines(name, self._list_text(name), self.path)
-            paths = self._path_lists[name] = tuple(dict.fromkeys(found))
+    def texts_of(self, field: Field, name: str) -> tuple[str, ...]:
+        """The programs or services in `lists/NAME.txt`."""
+        texts = self._text_lists.get((field, name))
+        if texts is None:
+            read = self.path if field is Field.PROGRAM else self.service
+            found, problems = _lines(name, self._list_text(name), read)
+            texts = self._text_lists[field, name] = tuple(dict.fromkeys(found))
             if problems:
                 raise ValueProblem(*problems)
-        return paths
+        return texts
 
     def period(self, word: str, quoted: bool = False) -> tuple[Range, ...]:
         """The minutes of the week of a period such as `mon-fri 08:00-18:00`."""

@@ -89,10 +89,11 @@ def free_point(area: Area, covers: Sequence[Owned], budget: Budget) -> Area | No
         range(len(NUMERIC)), key=lambda at: -sum(c.area.sets[at] is not None for c in covers)
     )
     sets = list(area.sets)
-    programs = _rarest(area.programs, [cover.area.programs for cover in left])
-    left = [cover for cover in left if cover.area.programs & programs]
-    times = _rarest(area.times, [cover.area.times for cover in left])
-    left = [cover for cover in left if cover.area.times & times]
+    classes = list(area.classes)
+    for kind, members in enumerate(area.classes):
+        chosen = _rarest(members, [cover.area.classes[kind] for cover in left])
+        left = [cover for cover in left if cover.area.classes[kind] & chosen]
+        classes[kind] = chosen
     for place in places:
         cutting = [c.area.sets[place] for c in left if c.area.sets[place] is not None]
         if not left or not cutting:
@@ -101,7 +102,8 @@ def free_point(area: Area, covers: Sequence[Owned], budget: Budget) -> Area | No
         value = _value(sets[place], cutting, place, budget)
         sets[place] = value
         left = [cover for cover in left if meet(cover.area.sets[place], value)]
-    return None if left else Area(tuple(sets), programs, times)
+    programs, services, times = classes
+    return None if left else Area(tuple(sets), (programs, services, times))
 
 
 def _rarest(members: int, masks: list[int]) -> int:
@@ -152,7 +154,8 @@ def _sampled(
 
 def _cuts(area: Area, cover: Area) -> int:
     """In about how many pieces the area falls when the cover is cut out."""
-    count = bool(area.programs & ~cover.programs) + bool(area.times & ~cover.times)
+    kinds = zip(area.classes, cover.classes, strict=True)
+    count = sum(bool(members & ~cut) for members, cut in kinds)
     for old, cut in zip(area.sets, cover.sets, strict=True):
         count += cut is not None and cut is not old
     return count
@@ -166,9 +169,10 @@ class Index:
     """
 
     def __init__(self, areas: Sequence[Area], lasting: Sequence[bool], whole: Area) -> None:
-        self._low = np.zeros((len(NUMERIC) + 2, len(areas)), np.int64)
+        self._low = np.zeros((len(NUMERIC) + len(whole.classes), len(areas)), np.int64)
         self._high = np.zeros_like(self._low)
-        for at, masks in ((-2, [a.programs for a in areas]), (-1, [a.times for a in areas])):
+        for kind in range(len(whole.classes)):
+            at, masks = len(NUMERIC) + kind, [area.classes[kind] for area in areas]
             self._low[at] = [(mask & -mask).bit_length() for mask in masks]
             self._high[at] = [mask.bit_length() for mask in masks]
         for at in range(len(NUMERIC)):
@@ -226,9 +230,9 @@ class Index:
 
 
 def _plain(area: Area, whole: Area) -> bool:
-    """Whether the area is what its hull says: no gaps, no programs or times left out."""
+    """Whether the area is what its hull says: no gaps, no classes left out."""
     ranges = (each is None or (each.inside and len(each.ranges) == 1) for each in area.sets)
-    return area.programs == whole.programs and area.times == whole.times and all(ranges)
+    return area.classes == whole.classes and all(ranges)
 
 
 def _hull(values: ValueSet | None, place: int) -> tuple[int, int]:

@@ -31,6 +31,7 @@ FIELDS: tuple[Field, ...] = (
     Field.USER,
     Field.GROUP,
     Field.PROGRAM,
+    Field.SERVICE,
     Field.LOCAL_ADDRESS,
     Field.REMOTE_ADDRESS,
 )
@@ -44,8 +45,9 @@ Part = tuple[ValueSet, ...]
 class Cube(NamedTuple):
     """Where all parts hold: a part is the sets its field's value must all lie in.
 
-    An empty part leaves its field free, unknown included. `within` and
-    `without` are masks of directory numbers the program must (not) lie below.
+    An empty part leaves its field free, unknown included. `within` and `without`
+    are masks of numbered places: directories that the program must (not) lie
+    below, and cgroups that the process must (not) be in.
     """
 
     parts: tuple[Part, ...]

@@ -56,6 +56,7 @@ class Field(enum.StrEnum):
     USER = "user"
     GROUP = "group"
     PROGRAM = "program"
+    SERVICE = "service"
 
 
 FIELDS_OF: dict[Server, frozenset[Field]] = {
@@ -79,7 +80,8 @@ class Request:
 
     Addresses are 128-bit integers; an IPv4 address is its mapped form
     ::ffff:a.b.c.d. Ports are 1-65535 (port 0 is unknown, so it is `None`).
-    `program` is an absolute path.
+    `program` is an absolute path; `service` a cgroup's path, counted from the root of the
+    cgroup v2 hierarchy, or the name of a systemd unit where the path is not known.
     """
 
     server: Server

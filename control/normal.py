@@ -17,23 +17,28 @@ from dataclasses import dataclass, field
 from .condition import And, Any, Comparison, Condition, Not, Or, Time, merge_ranges
 from .cubes import FIELDS, FREE, Budget, Cube, Part, all_of, simplify
 from .model import Field
+from .services import place_of
 from .sets import DOMAINS, SMALL, Domain, LongRanges, ValueSet, complement, positive
 
 _PLACE = {name: place for place, name in enumerate(FIELDS)}
 _PROGRAM = _PLACE[Field.PROGRAM]
+_SERVICE = _PLACE[Field.SERVICE]
 
 
 @dataclass(slots=True)
 class Vocabulary:
     """What the conditions of a rule set name, each numbered or kept once.
 
-    Program 0 is unknown and 1 is one that no rule names; named ones follow in
-    order of appearance. Directories are numbered from 0. Long sets that are
+    Program 0 is unknown and 1 is one that no rule names; named ones follow in order of
+    appearance, and so it is with units. Directories and the paths of cgroups are places,
+    numbered together from 0. Long sets that are
     equal are one object, so that comparing them costs nothing.
     """
 
     programs: dict[str, int] = field(default_factory=dict)
     directories: dict[str, int] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
+    cgroups: dict[str, int] = field(default_factory=dict)
     _long: dict[tuple[Domain, LongRanges], ValueSet] = field(default_factory=dict)
     _seen: dict[tuple[Domain, int], ValueSet] = field(default_factory=dict)
 
@@ -41,7 +46,18 @@ class Vocabulary:
         return self.programs.setdefault(path, len(self.programs) + 2)
 
     def directory(self, path: str) -> int:
-        return self.directories.setdefault(path, len(self.directories))
+        return self.directories.setdefault(path, self.places)
+
+    def unit(self, name: str) -> int:
+        return self.units.setdefault(name, len(self.units) + 2)
+
+    def cgroup(self, path: str) -> int:
+        return self.cgroups.setdefault(path, self.places)
+
+    @property
+    def places(self) -> int:
+        """How many places are named."""
+        return len(self.directories) + len(self.cgroups)
 
     def values(self, node: Comparison) -> ValueSet:
         """The set of a numeric comparison's members, not yet negated."""
@@ -90,6 +106,8 @@ def _comparison(node: Comparison, negated: bool, words: Vocabulary) -> list[Cube
     place = _PLACE[node.field]
     if place == _PROGRAM:
         return _program(node, negated, words)
+    if place == _SERVICE:
+        return _service(node, negated, words)
     values = words.values(node)
     return _single(place, complement(values) if negated else values)
 
@@ -113,11 +131,28 @@ def _program(node: Comparison, negated: bool, words: Vocabulary) -> list[Cube]:
         if not path.endswith("/") and not any(path.startswith(folder) for folder in folders)
     ]
     numbers = [words.program(path) for path in exact]
-    values = positive(merge_ranges([(n, n) for n in numbers]), DOMAINS[Field.PROGRAM])
-    bits = [1 << words.directory(folder) for folder in folders]
+    return _named(_PROGRAM, numbers, [words.directory(folder) for folder in folders], negated)
+
+
+def _service(node: Comparison, negated: bool, words: Vocabulary) -> list[Cube]:
+    places: dict[str, None] = {}
+    units: list[int] = []
+    for member in dict.fromkeys(node.services):
+        place = place_of(member)
+        if place is None:
+            units.append(words.unit(member))
+        else:
+            places[place] = None
+    return _named(_SERVICE, units, [words.cgroup(place) for place in places], negated)
+
+
+def _named(place: int, numbers: list[int], bits: list[int], negated: bool) -> list[Cube]:
+    """What has one of these numbers, or one of these bits; or, negated, none of them."""
+    values = positive(merge_ranges([(n, n) for n in numbers]), DOMAINS[FIELDS[place]])
+    masks = [1 << bit for bit in bits]
     if not negated:
-        return _single(_PROGRAM, values) + [Cube(FREE.parts, within=bit) for bit in bits]
-    return [Cube(cube.parts, without=sum(bits)) for cube in _single(_PROGRAM, complement(values))]
+        return _single(place, values) + [Cube(FREE.parts, within=mask) for mask in masks]
+    return [Cube(cube.parts, without=sum(masks)) for cube in _single(place, complement(values))]
 
 
 def _union(lists: list[list[Cube]], budget: Budget) -> list[Cube]:

@@ -31,7 +31,7 @@ NUMBERS: dict[Field, int] = {
     Field.GROUP: abi.C["SR_F_GID"],
 }
 ROOM = 64 - abi.C["SR_FIRST_SET_BIT"]
-"""Directories and sets that fit the word of bits together."""
+"""Directories, cgroups and sets that fit the word of bits together."""
 
 MOST_BOUNDS = 1 << abi.C["SR_MAX_SEARCH"]
 """Bounds that one search can tell apart."""
@@ -46,7 +46,7 @@ U64 = npt.NDArray[np.uint64]
 
 
 def choose_bits(
-    cubes: Iterable[Cube], directories: int, *, most_boxes: int, worth: int = WORTH
+    cubes: Iterable[Cube], places: int, *, most_boxes: int, worth: int = WORTH
 ) -> Bits:
     """Hand out the free bits of SR_W_BITS to the sets that save most boxes.
 
@@ -57,7 +57,7 @@ def choose_bits(
         widths: list[tuple[Field, tuple[Range, ...], int, int]] = []
         boxes = 1
         for name, part in zip(FIELDS, cube.parts, strict=True):
-            if name is Field.PROGRAM:
+            if name not in NUMBERS:
                 boxes *= max(1, len(part[0].ranges)) if part else 1
                 continue
             known = DOMAINS[name]
@@ -74,7 +74,7 @@ def choose_bits(
                 gain = max(gain, 1 << 40) + spread
             saved[name, ranges] = saved.get((name, ranges), 0) + gain
     worthy = sorted((key for key in saved if saved[key] >= worth), key=lambda key: -saved[key])
-    first = abi.C["SR_FIRST_SET_BIT"] + directories
+    first = abi.C["SR_FIRST_SET_BIT"] + places
     return {key: 1 << bit for key, bit in zip(worthy, range(first, 64), strict=False)}
 
 

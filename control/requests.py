@@ -25,6 +25,7 @@ from .addresses import (
 from .model import Field, Request, Server, Verdict
 from .names import KnownNames, Names
 from .problems import did_you_mean, listed
+from .services import requested
 
 LAST_ID = 0xFFFFFFFE
 """The highest user or group; 4294967295 is the kernel's "nobody was named", unknown."""
@@ -82,7 +83,7 @@ def request_from_json(doc: object, names: Names) -> Request:
             user=_id(doc, "user", names.uid, known.known_users if known else None),
             group=_id(doc, "group", names.gid, known.known_groups if known else None),
             program=program,
-            service=_text(doc, "service"),
+            service=_service(doc),
         )
     )
 
@@ -162,6 +163,14 @@ def _text(doc: Mapping[str, object], key: str) -> str | None:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{key}: {value!r} is not a text; write it in quotes or leave it out")
     return value
+
+
+def _service(doc: Mapping[str, object]) -> str | None:
+    text = _text(doc, "service")
+    try:
+        return None if text is None else requested(text)
+    except ValueError as error:
+        raise ValueError(f"service: {error}") from None
 
 
 def _id(

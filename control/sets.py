@@ -2,7 +2,7 @@
 """Sets of a field's values, the unknown value included.
 
 Rules. A field's domain is a run of integers. The unknown value is one of them:
-port 0, user and group 0xffffffff, program 0 (abi.h's encoding), and for an
+port 0, user and group 0xffffffff, program and service 0 (abi.h's encoding), and for an
 address -1, just below the first one. So complements need no special case: the
 complement of a positive set holds the unknown value because the domain does.
 
@@ -37,6 +37,7 @@ class Domain(NamedTuple):
 
 _PORT = Domain(0, 0xFFFF, (1, 0xFFFF))
 _ID = Domain(0, 0xFFFFFFFF, (0, 0xFFFFFFFE))
+_NUMBERED = Domain(0, 0xFFFFFFFF, (1, 0xFFFFFFFF))
 _ADDRESS = Domain(-1, ADDRESS_LAST, (0, ADDRESS_LAST))
 
 DOMAINS: dict[Field, Domain] = {
@@ -44,7 +45,8 @@ DOMAINS: dict[Field, Domain] = {
     Field.REMOTE_PORT: _PORT,
     Field.USER: _ID,
     Field.GROUP: _ID,
-    Field.PROGRAM: Domain(0, 0xFFFFFFFF, (1, 0xFFFFFFFF)),
+    Field.PROGRAM: _NUMBERED,
+    Field.SERVICE: _NUMBERED,
     Field.LOCAL_ADDRESS: _ADDRESS,
     Field.REMOTE_ADDRESS: _ADDRESS,
 }

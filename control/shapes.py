@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shapes of boxes: how long a prefix each field shares, and their hash under a mask.
 
-A shape is seven prefix lengths: local and remote port (of 16 bits), uid, gid
-and program (of 32), local and remote address (of 128).
+A shape is eight prefix lengths: local and remote port (of 16 bits), uid, gid,
+program and service (of 32), local and remote address (of 128).
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ Lengths = tuple[int, ...]
 
 _PORT = (0, 6, 8, 10, 12, 14, 16)
 _ID = (0, 16, 22, 26, 32)
+_NUMBER = (0, 32)
 _ADDRESS = (0, 8, 16, 24, 32, 40, 48, 56, 64, 96, 104, 108, 112, 116, 120, 124, 128)
 _FEW = (0, 32, 48, 64, 96, 104, 112, 120, 128)
 _FEWEST = (0, 64, 104, 112, 120, 128)
 GRIDS = (
-    (_PORT, _PORT, _ID, _ID, (0, 32), _ADDRESS, _ADDRESS),
-    ((0, 8, 12, 16), (0, 8, 12, 16), (0, 22, 32), (0, 22, 32), (0, 32), _FEW, _FEW),
-    ((0, 16), (0, 16), (0, 32), (0, 32), (0, 32), _FEWEST, _FEWEST),
+    (_PORT, _PORT, _ID, _ID, _NUMBER, _NUMBER, _ADDRESS, _ADDRESS),
+    ((0, 8, 12, 16), (0, 8, 12, 16), (0, 22, 32), (0, 22, 32), _NUMBER, _NUMBER, _FEW, _FEW),
+    ((0, 16), (0, 16), (0, 32), (0, 32), _NUMBER, _NUMBER, _FEWEST, _FEWEST),
 )
 """Lengths are rounded down to a grid: the first with few enough shapes, or the last."""
 
@@ -45,7 +46,7 @@ class Group:
 
 
 class Boxes:
-    """What hashing needs of all entries: eight words each, and seven prefix lengths."""
+    """What hashing needs of all entries: eight words each, and eight prefix lengths."""
 
     def __init__(self, entries: np.ndarray) -> None:
         e: Any = entries
@@ -61,7 +62,7 @@ class Boxes:
         ports, ids = (("local_port", 16), ("remote_port", 16)), (("uid", 32), ("gid", 32))
         columns = [
             common_prefix(wide[f"{name}_lo"], wide[f"{name}_hi"], size)
-            for name, size in (*ports, *ids, ("program", 32))
+            for name, size in (*ports, *ids, ("program", 32), ("service", 32))
         ]
         for side in ("local", "remote"):
             hi, span = wide[f"{side}_hi"], wide[f"{side}_hi_span"]
@@ -116,12 +117,12 @@ def common_prefix(lo: U64, hi: U64, width: int) -> Indices:
 
 def masks_of(lengths: Lengths) -> tuple[int, ...]:
     """The mask of each request word that keeps this much of each field, and the server."""
-    lport, rport, uid, gid, program, local, remote = lengths
+    lport, rport, uid, gid, program, service, local, remote = lengths
     return (
         _SERVER,
         _top(lport, 16) << 16 | _top(rport, 16),
         _top(uid, 32) << 32 | _top(gid, 32),
-        _top(program, 32) << 32,
+        _top(program, 32) << 32 | _top(service, 32),
         _top(min(local, 64), 64),
         _top(max(local - 64, 0), 64),
         _top(min(remote, 64), 64),

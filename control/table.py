@@ -44,10 +44,11 @@ class Table:
     """One generation, as loaded. The byte fields are arrays of abi.h's structs, host order.
 
     `programs` maps an exact path to its number, `directories` a path ending in
-    `/` to its bit number in SR_W_BITS. `rules` is indexed by a rule word's
-    index: the rules in order, then the three defaults. `steps` is the proven
-    worst case of the walk, the returning iteration included. `moment` is when
-    its conditions on the time were as the table has them.
+    `/` to its bit number in SR_W_BITS; `units` maps a unit's name to its number,
+    `cgroups` a path, with a `/` at its end for everything below, to its bit.
+    `rules` is indexed by a rule word's index: the rules in order, then the three
+    defaults. `steps` is the proven worst case of the walk, the returning iteration
+    included. `moment` is when its conditions on the time were as the table has them.
     """
 
     revision: int
@@ -57,6 +58,8 @@ class Table:
     bounds: bytes
     programs: dict[str, int]
     directories: dict[str, int]
+    units: dict[str, int]
+    cgroups: dict[str, int]
     rules: tuple[Rule | DefaultRule, ...]
     steps: int
     needs: int

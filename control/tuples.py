@@ -27,7 +27,7 @@ _CANDIDATES = 300
 _COMMON = 24  # the most frequent shapes, from which further candidates are derived
 _SAMPLE = 1 << 15  # boxes looked at to judge a mask, about
 _FEW = 64  # of every group so many at least
-_EMPTY: Lengths = (0,) * 7
+_EMPTY: Lengths = (0,) * 8
 _NEVER = 1e18
 _OPEN = 1.0  # what opening a table costs, in entries checked
 

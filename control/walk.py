@@ -12,6 +12,7 @@ import struct
 
 from . import abi
 from .model import Request, Server, Verdict, verdict_of
+from .services import places_above, unit_named
 from .table import Table
 
 EXHAUSTED = 0xFFFFFFFF
@@ -49,18 +50,29 @@ def request_words(table: Table, request: Request) -> list[int]:
             if letter == "/":
                 bit = table.directories.get(request.program[: at + 1])
                 bits |= 0 if bit is None else 1 << bit
+    service, places = service_words(table, request.service)
     uid = 0xFFFFFFFF if request.user is None else request.user
     gid = 0xFFFFFFFF if request.group is None else request.group
     return [
-        bits,
+        bits | places,
         (request.local_port or 0) << 16 | (request.remote_port or 0),
         uid << 32 | gid,
-        program << 32,
+        program << 32 | service,
         (local or 0) >> 64,
         (local or 0) & _WORD,
         (remote or 0) >> 64,
         (remote or 0) & _WORD,
     ]
+
+
+def service_words(table: Table, service: str | None) -> tuple[int, int]:
+    """A service's number and its bits in SR_W_BITS: what sr_services (bpf/services.c) finds."""
+    if service is None:
+        return 0, 0
+    unit = unit_named(service)
+    places = places_above(service) if service.startswith("/") else ()
+    bits = sum(1 << table.cgroups[place] for place in places if place in table.cgroups)
+    return 1 if unit is None else table.units.get(unit, 1), bits
 
 
 def walk(table: Table, words: list[int]) -> int:

@@ -35,6 +35,7 @@ from sockrules.control.model import (
     Server,
     Switch,
 )
+from sockrules.control.services import place_of
 
 MAPPED = 0xFFFF << 32
 LAST_ADDRESS = (1 << 128) - 1
@@ -66,6 +67,34 @@ PROGRAMS = (
     "/opt/app/run",
     "/srv/tool",
     "/usr/binary",
+)
+UNITS = ("nginx.service", "postgres.service", "session-3.scope", "user@7.service")
+SERVICES = (
+    *UNITS,
+    "system.slice",
+    "user-7.slice",
+    "-.slice",
+    "/",
+    "/system.slice/",
+    "/system.slice/nginx.service",
+    "/system.slice/nginx.service/",
+    "/user.slice/user-7.slice/user@7.service/app.slice/",
+    "/payload",
+)
+CGROUPS = (
+    *UNITS,
+    "other.service",
+    "/",
+    "/system.slice",
+    "/system.slice/nginx.service",
+    "/system.slice/nginx.service/worker",
+    "/system.slice/other.service",
+    "/nginx.service",
+    "/user.slice/user-7.slice/session-3.scope",
+    "/user.slice/user-7.slice/user@7.service/app.slice/nginx.service",
+    "/user.slice/user-7.slice/user@7.service/init.scope",
+    "/payload",
+    "/payload/system.slice/nginx.service",
 )
 _ADDRESSES = frozenset({Field.LOCAL_ADDRESS, Field.REMOTE_ADDRESS})
 _PORTS = frozenset({Field.LOCAL_PORT, Field.REMOTE_PORT})
@@ -133,6 +162,9 @@ class Source:
         if field is Field.PROGRAM:
             paths = tuple(rng.choice((*PROGRAMS, *DIRECTORIES)) for _ in range(many))
             return Comparison(field, paths=paths, negated=negated)
+        if field is Field.SERVICE:
+            services = tuple(rng.choice(SERVICES) for _ in range(many))
+            return Comparison(field, services=services, negated=negated)
         ranges = merge_ranges([self.range(field) for _ in range(many)])
         return Comparison(field, ranges=ranges, negated=negated)
 
@@ -224,6 +256,8 @@ class Source:
             if part.paths:
                 path = rng.choice(part.paths)
                 known[part.field] = path + "deep/tool" if path.endswith("/") else path
+            elif part.services:
+                known[part.field] = service_of(rng.choice(part.services))
             elif part.ranges:
                 first, last = rng.choice(part.ranges)
                 near = rng.choice((first, last, first, last, (first + last) // 2))
@@ -245,10 +279,18 @@ class Source:
             if field not in known and self.rng.random() < 0.85:
                 if field is Field.PROGRAM:
                     value = self.rng.choice((*PROGRAMS, "/usr/bin/other", "/usr", "/x"))
+                elif field is Field.SERVICE:
+                    value = self.rng.choice(CGROUPS)
                 else:
                     value = self.value(field)
             values[field.value.replace(".", "_")] = value
         return Request(**values)  # type: ignore[arg-type]
+
+
+def service_of(member: str) -> str:
+    """A request's service that a member of a condition is meant to match."""
+    place = place_of(member)
+    return member if place is None else place.rstrip("/") or "/"
 
 
 def leaves(condition: Condition) -> list[Comparison]:
@@ -305,6 +347,11 @@ def comparisons(server: Server) -> st.SearchStrategy[Comparison]:
             return st.builds(
                 lambda p, n: Comparison(field, paths=tuple(p), negated=n), paths, st.booleans()
             )
+        if field is Field.SERVICE:
+            members = st.lists(st.sampled_from(SERVICES), min_size=1, max_size=3)
+            return st.builds(
+                lambda m, n: Comparison(field, services=tuple(m), negated=n), members, st.booleans()
+            )
         several = st.lists(ranges(field), min_size=1, max_size=4)
         return st.builds(
             lambda r, n: Comparison(field, ranges=merge_ranges(r), negated=n),
@@ -357,6 +404,8 @@ def requests(draw: st.DrawFn) -> Request:
         some: st.SearchStrategy[int | str]
         if field is Field.PROGRAM:
             some = st.sampled_from((*PROGRAMS, "/usr/bin/other", "/usr"))
+        elif field is Field.SERVICE:
+            some = st.sampled_from(CGROUPS)
         else:
             some = values(field)
         known[field.value.replace(".", "_")] = draw(st.one_of(some, st.none()))

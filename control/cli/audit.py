@@ -12,6 +12,7 @@ import click
 
 from .. import render
 from ..audit_log import AuditLog, Filter, Line, is_request, lost_events, part
+from ..services import problem_of
 from ..times import local_text, parse_since, parse_utc
 from .failures import Failed
 from .options import SERVERS, SETTINGS, here, json_option, root_option
@@ -36,6 +37,14 @@ def _network(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
         raise click.BadParameter(str(error)) from None
 
 
+def _service(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    problem = problem_of(text) if text else None
+    if problem is not None:
+        message, hint = problem
+        raise click.BadParameter(f"{message.removeprefix('service ')}; {hint}")
+    return text
+
+
 @click.command(context_settings=SETTINGS)
 @click.option("-f", "--follow", is_flag=True, help="Go on with new lines as they come.")
 @click.option("-n", "--lines", type=click.IntRange(min=0), help="Only the last so many.")
@@ -46,6 +55,9 @@ def _network(_: click.Context, __: click.Parameter, text: str | None) -> tuple[i
 @click.option("--rule", metavar="R", help="Requests that this rule decided.")
 @click.option("--user", metavar="U", help="Requests of this user, by name or number.")
 @click.option("--remote", callback=_network, metavar="NET", help="An address, prefix or range a-b.")
+@click.option(
+    "--service", callback=_service, metavar="S", help="A unit, a slice, or a cgroup's path."
+)
 @click.option("--rejected", is_flag=True, help="Rejections, simulated ones included.")
 @json_option
 @root_option
@@ -57,6 +69,7 @@ def audit(
     rule: str | None,
     user: str | None,
     remote: tuple[int, int] | None,
+    service: str | None,
     rejected: bool,
     as_json: bool,
 ) -> None:
@@ -69,7 +82,7 @@ def audit(
     Example:
       sockrules audit --since 1h --rejected --remote 10.0.0.0/8
     """
-    wanted = Filter(since, server, rule, user, remote, rejected)
+    wanted = Filter(since, server, rule, user, remote, rejected, service)
     log = AuditLog(here().audit_log)
     show = _show_json if as_json else _show
     try:
@@ -166,6 +179,8 @@ def _request_text(line: Line) -> str:
     if program := process.get("executable", process.get("name")):
         pid = f"[{render.safe(process['pid'])}]" if process.get("pid") else ""
         words.append(f"{render.safe(program)}{pid}")
+    if unit := part(line, "service").get("name"):
+        words.append(render.safe(unit))
     if isinstance(count := facts.get("count"), int) and count > 1:
         words.append(f"{count} times")
     return "  ".join(words)

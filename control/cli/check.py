@@ -45,12 +45,14 @@ def check(file: str | None, as_json: bool) -> None:
       sockrules check new-rules.toml
     """
     from ..compile import compile_table
+    from ..same import identified_set
 
     paths = here()
     text, name = rules_text(paths, file)
     rules = parsed(paths, text, name, look=True)
-    active = compile_table(rules.ruleset, rules.ruleset.active())
-    compile_table(rules.ruleset, rules.ruleset.in_test())
+    as_files = identified_set(rules.ruleset)
+    active = compile_table(as_files, as_files.active())
+    compile_table(as_files, as_files.in_test())
     rules = replace(rules, warnings=(*rules.warnings, *_lint(paths, rules.ruleset, text, name)))
     if as_json:
         click.echo(render.document(_document(name, rules, active)))
@@ -62,10 +64,12 @@ def check(file: str | None, as_json: bool) -> None:
 
 def _lint(paths: Paths, ruleset: RuleSet, text: str, name: str) -> list[Problem]:
     from ..lint import as_problems, lint
+    from ..same import identified_set
 
     hits, since = _hits(paths)
     now = datetime.now().astimezone()
-    return as_problems(lint(ruleset, hits, now=now, counted_since=since), ruleset, text, name)
+    found = lint(identified_set(ruleset), hits, now=now, counted_since=since)
+    return as_problems(found, ruleset, text, name)
 
 
 def _hits(paths: Paths) -> tuple[Hits | None, datetime | None]:

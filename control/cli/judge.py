@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from .. import render, zone
@@ -14,6 +15,7 @@ from ..model import DefaultRule, Effective, Field, Request, Verdict, effective, 
 from ..names import Names, SystemNames
 from ..paths import Paths
 from ..requests import request_from_json, value_text
+from ..same import identified, named, program_run, same_files
 from ..walk import decide
 from .failures import Failed
 from .inputs import conditions_of, parsed, rules_text
@@ -35,12 +37,17 @@ class Judge:
         self.names: Names = SystemNames(paths.lists)
         self.text, name = rules_text(paths, file)
         self.ruleset = parsed(paths, self.text, name, names=SystemNames(paths.lists)).ruleset
-        self.rules = self.ruleset.in_test()
+        tested = self.ruleset.in_test()
+        self.rules = identified(tested, same_files(named(tested)))
         self._table = compile_table(self.ruleset, self.rules, moment=self.moment)
 
     def request(self, doc: object) -> Request:
-        """The request of a JSON document. Raises ValueError that names the key."""
-        return request_from_json(doc, self.names)
+        """The request of a JSON document, its program by its real path.
+
+        Raises ValueError that names the key.
+        """
+        request = request_from_json(doc, self.names)
+        return replace(request, program=program_run(request.program))
 
     def verdict(self, request: Request) -> Verdict:
         return decide(self._table, request)

@@ -60,6 +60,7 @@ def replay(
     from ..capture_source import captures, in_force, rules_in_force
     from ..replay import replay as compare
     from ..replay import replay_to_json, sentence
+    from ..same import identified_set
     from .inputs import parsed, rules_text
 
     paths = here()
@@ -68,7 +69,8 @@ def replay(
     after = parsed(paths, text, name, names=names).ruleset
     applied = in_force(paths)
     found = captures(paths, filter_of(server, since))
-    result = compare(found.transactions, rules_in_force(applied, names), after)
+    before = identified_set(rules_in_force(applied, names))
+    result = compare(found.transactions, before, identified_set(after))
     if as_json:
         doc = replay_to_json(result, names)
         doc |= {"revision": applied.revision if applied else None, "rules": name}
@@ -99,6 +101,7 @@ def foretell(paths: Paths, after: RuleSet) -> list[str]:
     from ..client import AgentRefused, AgentUnreachable
     from ..problems import InputError
     from ..replay import brief
+    from ..same import identified_set
 
     try:
         found = captures(paths).transactions
@@ -107,7 +110,8 @@ def foretell(paths: Paths, after: RuleSet) -> list[str]:
         before = rules_in_force(in_force(paths), SystemNames(paths.lists))
     except (AgentRefused, AgentUnreachable, InputError, OSError):
         return []
-    return [render.safe(line) for line in brief(found, before, after)]
+    lines = brief(found, identified_set(before), identified_set(after))
+    return [render.safe(line) for line in lines]
 
 
 def _section(title: str, changes: Sequence[Change], most: int) -> list[str]:

@@ -169,6 +169,7 @@ def _facts(report: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
             f"{events.get('received', 0)} received, {events.get('written', 0)} written, {losses}",
         ),
         *([("messages", summary(told))] if (told := report.get("messages")) else []),
+        *([("services", _services(kept))] if (kept := report.get("services")) else []),
         (
             "agent",
             f"{agent.get('version', '?')}, process {agent.get('pid', '?')}, started "
@@ -216,6 +217,16 @@ def _answer(answer: dict[str, Any]) -> list[str]:
     if why := answer.get("why"):
         notes.append(render.coloured(render.safe(why), render.WARN))
     return notes
+
+
+def _services(kept: dict[str, Any]) -> str:
+    """How it is known which service a new cgroup is."""
+    text = "known as cgroups are made"
+    if kept.get("refused"):
+        text = f"known a moment late, as the tracepoint is refused: {kept['refused']}"
+    if kept.get("unentered"):
+        text += f"; for {render.plural(kept['unentered'], 'cgroup')} there was no room"
+    return text
 
 
 def _notes(server: dict[str, Any], proof: dict[str, Any], mode: str) -> list[str]:

@@ -47,7 +47,7 @@ LOST = {
 }
 LOG = [
     STARTED,
-    line("connect"),
+    line("connect", cgroup="/system.slice/nginx.service/worker"),
     line("accept", enforced=False, count=3),
     line("listen", "yes"),
     LOST,
@@ -91,6 +91,9 @@ def test_json_is_the_log_line_by_line(cli: Cli) -> None:
         (("--rule", "accept-rule"), ["accept"]),
         (("--user", "www-data", "--rejected", "--server", "connect"), ["connect"]),
         (("--user", "root"), []),
+        (("--service", "nginx.service"), ["connect"]),
+        (("--service", "system.slice"), ["connect"]),
+        (("--service", "/system.slice/nginx.service"), []),
         (("--remote", "192.0.2.0/24", "--server", "accept"), ["accept"]),
         (("--remote", "192.0.2.8-192.0.2.9"), []),
         (("--rejected", "-n", "1"), ["accept"]),

@@ -75,7 +75,7 @@ class TestCheck:
         text = GOOD.replace("remote.port == 23", f"program in {{{directories}}}")
         said = cli("check", "-", input=text)
         assert said.code == 2
-        assert "57 directories are named" in said.err
+        assert "57 directories, slices and cgroups are named" in said.err
 
     @pytest.mark.parametrize("file", ["", "missing.toml"])
     def test_no_such_file_is_wrong_input(self, cli: Cli, paths: Paths, file: str) -> None:

@@ -60,7 +60,7 @@ def as_json(condition: Condition) -> object:
             periods = [f"{minute_text(first)}-{minute_text(last)}" for first, last in minutes]
             return ["time", "not in" if negated else "in", *periods]
         case Comparison(field, ranges, paths, negated):
-            members = [*(as_text(field, *ends) for ends in ranges), *paths]
+            members = [*(as_text(field, *ends) for ends in ranges), *paths, *condition.services]
             return [field.value, "not in" if negated else "in", *members]
 
 

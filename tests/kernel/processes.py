@@ -60,19 +60,23 @@ class Processes:
     def enter(self, command: Sequence[str]) -> list[str]:
         return ["nsenter", f"--net={self.path}", *command]
 
-    def governed(self, command: Sequence[str], user: int | None) -> list[str]:
+    def governed(
+        self, command: Sequence[str], user: int | None, unit: str | None = None
+    ) -> list[str]:
         if user is not None:
             command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
-        join = f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"'
+        join = f'echo $$ > {self.cgroup / (unit or "")}/cgroup.procs && exec "$@"'
         return self.enter(["sh", "-c", join, "sh", *command])
 
     def inside(
-        self, command: Sequence[str], user: int | None = None
+        self, command: Sequence[str], user: int | None = None, unit: str | None = None
     ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the namespace and the cgroup, as another user if asked."""
-        return subprocess.run(
-            self.governed(command, user), capture_output=True, text=True, timeout=30, check=False
-        )
+        """Run a program in the namespace and the cgroup, as another user if asked.
+
+        `unit` is the name of a cgroup in the sandbox's, which the test has made.
+        """
+        governed = self.governed(command, user, unit)
+        return subprocess.run(governed, capture_output=True, text=True, timeout=30, check=False)
 
     def popen(self, command: Sequence[str], user: int | None = None) -> subprocess.Popen[str]:
         """A program that has begun; its output is the caller's to read."""
@@ -83,19 +87,31 @@ class Processes:
             text=True,
         )
 
-    def client(self, *arguments: str | int, user: int | None = None, program: str = PYTHON) -> str:
+    def client(
+        self,
+        *arguments: str | int,
+        user: int | None = None,
+        program: str = PYTHON,
+        unit: str | None = None,
+    ) -> str:
         """One action of client.py; what it answers: `ok` or the name of the error."""
-        done = self.inside([program, "-I", "-S", "-c", CLIENT, *map(str, arguments)], user)
+        done = self.inside([program, "-I", "-S", "-c", CLIENT, *map(str, arguments)], user, unit)
         assert done.stdout, done.stderr
         return done.stdout.strip()
 
     @contextlib.contextmanager
     def listener(
-        self, kind: str, address: str, port: int, user: int | None = None, program: str = PYTHON
+        self,
+        kind: str,
+        address: str,
+        port: int,
+        user: int | None = None,
+        program: str = PYTHON,
+        unit: str | None = None,
     ) -> Iterator[str]:
         """A process that listens meanwhile; what came of it: a port, or the name of the error."""
         command = [program, "-I", "-S", "-c", CLIENT, "listen", kind, address, str(port)]
-        with self.server(command, user) as (_, answer):
+        with self.server(command, user, unit) as (_, answer):
             yield answer
 
     @contextlib.contextmanager
@@ -115,11 +131,14 @@ class Processes:
 
     @contextlib.contextmanager
     def server(
-        self, command: Sequence[str], user: int | None = None
+        self, command: Sequence[str], user: int | None = None, unit: str | None = None
     ) -> Iterator[tuple[int, str]]:
         """A program that serves until its stdin closes: its process, and the first line it says."""
         with subprocess.Popen(
-            self.governed(command, user), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            self.governed(command, user, unit),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stdin and process.stdout
             try:

@@ -48,7 +48,7 @@ class Sandbox(Processes):
 
     def __init__(self, directory: Path) -> None:
         name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
-        super().__init__(name, cgroup_mount() / name)
+        super().__init__(name, cgroup_mount() / f"{name}.slice")  # cgroups in it can be units
         self.paths = Paths(directory / self.name)
         self.agent: subprocess.Popen[str] | None = None
         self._audit_seen = 0
@@ -184,6 +184,10 @@ class Sandbox(Processes):
             return [json.loads(line) for line in self.paths.audit_log.read_text().splitlines()]
         return []
 
+    def place(self, name: str) -> str:
+        """The path of a cgroup in the sandbox's, as a condition names it."""
+        return f"/{self.cgroup.name}/{name}"
+
     @contextlib.contextmanager
     def namespace(self) -> Iterator[Processes]:
         """Another network namespace, for processes of the same cgroup, meanwhile."""
@@ -206,15 +210,9 @@ class Sandbox(Processes):
 def sweep(name: str | None = None) -> None:
     """Remove sandboxes: the named one, or all whose test run is gone."""
     for cgroup in cgroup_mount().glob(f"{PREFIX}-*"):
-        if cgroup.name == name or (name is None and _is_orphan(cgroup.name)):
-            for _ in range(50):
-                for pid in (cgroup / "cgroup.procs").read_text().split():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(int(pid), signal.SIGKILL)
-                with contextlib.suppress(OSError):
-                    cgroup.rmdir()
-                    break
-                time.sleep(0.05)
+        if cgroup.stem == name or (name is None and _is_orphan(cgroup.name)):
+            for inner in sorted(cgroup.glob("**/"), reverse=True):
+                _remove(inner)
     namespaces = Path("/run/netns")
     for namespace in namespaces.glob(f"{PREFIX}-*") if namespaces.exists() else ():
         if namespace.name == name or (name is None and _is_orphan(namespace.name)):
@@ -222,6 +220,17 @@ def sweep(name: str | None = None) -> None:
     for pins in PINS.glob(f"{PREFIX}-*") if PINS.exists() else ():
         if name is None and _is_orphan(pins.name):
             shutil.rmtree(pins, ignore_errors=True)
+
+
+def _remove(cgroup: Path) -> None:
+    for _ in range(50):
+        with contextlib.suppress(OSError):
+            for pid in (cgroup / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+            return
+        time.sleep(0.05)
 
 
 def _is_orphan(name: str) -> bool:

@@ -13,7 +13,7 @@ from sockrules.agent import compiler
 from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
 from sockrules.agent.compiler import CompileError, compile_apart
-from sockrules.agent.hooks import HOOKS, PROBE
+from sockrules.agent.hooks import HOOKS, PROBE, TRACKERS
 from sockrules.agent.loader import PINNED, Capacity, compiled, load
 
 from .sandbox import Sandbox
@@ -28,7 +28,7 @@ def test_what_was_kept_is_what_was_compiled(
 ) -> None:
     cache, offsets = Cache(tmp_path / "programs"), offset_macros()
     fresh = compiled(SMALL, offsets, cache)
-    assert set(fresh.programs) == {hook.function for hook in (*HOOKS, PROBE)}
+    assert set(fresh.programs) == {hook.function for hook in (*HOOKS, *TRACKERS, PROBE)}
     monkeypatch.setattr("sockrules.agent.loader.compile_apart", None)
     assert compiled(SMALL, offsets, cache) == fresh
 

@@ -42,7 +42,7 @@ def kernel() -> Iterator[Kernel]:
 def judge(kernel: Kernel, ruleset: RuleSet, requests: list[Request]) -> Table:
     """Reference, walk and kernel name the same rule and verdict for every request."""
     table = compile_table(ruleset, ruleset.rules, limits=LIMITS)
-    kernel.install(table, {})
+    kernel.install(table, ())
     for request in requests:
         words = walk.request_words(table, request)
         word = kernel.decide(words)
@@ -92,7 +92,7 @@ def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(
     capacity = Capacity(steps=2, entries=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10)
     short = Kernel(load(capacity, offset_macros(), (PROBE,)), capacity)
     try:
-        short.install(table, {})
+        short.install(table, ())
         words = [
             short.decide(walk.request_words(table, request))
             for request in source.requests(ruleset.rules, 200)

@@ -131,7 +131,7 @@ FAMILIES = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", (1, 2))
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
 def test_hostile_rules_are_decided_alike(
     family: Callable[[random.Random], list[Condition]], seed: int

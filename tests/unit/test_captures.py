@@ -54,6 +54,7 @@ class Box:
             lambda: self.config,
             lambda revision, rule: f"rule-{revision}-{rule}",
             lambda program: "/usr/sbin/nginx" if program == NGINX else None,
+            lambda cgroup: f"/system.slice/{cgroup}.service" if cgroup else None,
             lambda action, message, **facts: self.said.append((action, message, facts)),
             most,
         )

@@ -139,11 +139,11 @@ def test_what_cannot_be_compiled_leaves_the_table_and_is_not_tried_at_every_tick
     agent = FakeAgent("2026-03-02T12:00+01:00")
     before, tried = agent.policy.table, []
 
-    def refuse(policy: Policy, moment: datetime) -> None:
+    def refuse(_policy: Policy, moment: datetime, _same: object) -> None:
         tried.append(moment)
         raise InputError([])
 
-    monkeypatch.setattr("sockrules.agent.clock._compiled", refuse)
+    monkeypatch.setattr("sockrules.agent.clock.compiled_again", refuse)
     for second in range(3):
         assert agent.at(f"2026-03-02T22:00:0{second}+01:00") == "this-year"
     assert agent.policy.table is before

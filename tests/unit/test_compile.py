@@ -199,7 +199,7 @@ def corner_words(box: np.void, corner: str) -> list[int]:
 
 
 def test_masks_take_the_server_and_the_tops_of_the_fields() -> None:
-    assert masks_of((16, 6, 32, 0, 32, 64, 104)) == (
+    assert masks_of((16, 6, 32, 0, 32, 0, 64, 104)) == (
         3,
         0xFFFF_FC00,
         0xFFFFFFFF_00000000,
@@ -245,7 +245,7 @@ def test_too_many_boxes_are_refused_before_they_are_made() -> None:
 def test_too_many_directories_are_refused() -> None:
     rules = [rule(f"r{n}", Comparison(Field.PROGRAM, paths=(f"/d{n}/",))) for n in range(57)]
     assert compiled(*rules[:56]).needs & abi.C["SR_NEED_DIRECTORIES"]
-    with pytest.raises(CompileError, match="57 directories are named"):
+    with pytest.raises(CompileError, match="57 directories, slices and cgroups are named"):
         compiled(*rules)
 
 

@@ -74,7 +74,7 @@ def test_order_agrees_with_the_numbers(port: int, limit: int) -> None:
 
 @pytest.mark.parametrize("field", Field)
 def test_unknown_matches_no_positive_and_every_negated_comparison(field: Field) -> None:
-    value = {"address": "::/0", "program": "/"}.get(field.rpartition(".")[2], "100")
+    value = {"address": "::/0", "program": "/", "service": "/"}.get(field.rpartition(".")[2], "100")
     unknown = Request(Server.ACCEPT)
     positive = ["==", "in"]
     if value == "100":
@@ -90,7 +90,7 @@ def test_unknown_matches_no_positive_and_every_negated_comparison(field: Field) 
 @pytest.mark.parametrize("server", Server)
 @pytest.mark.parametrize("field", Field)
 def test_a_server_has_its_fields_and_no_others(server: Server, field: Field) -> None:
-    value = {"address": "::1", "program": "/x"}.get(field.rpartition(".")[2], "1")
+    value = {"address": "::1", "program": "/x", "service": "/x"}.get(field.rpartition(".")[2], "1")
     text = f"{field} == {value}"
     if field in FIELDS_OF[server]:
         assert isinstance(read(text, server), Comparison)

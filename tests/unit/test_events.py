@@ -45,6 +45,7 @@ def raw(**fields: Any) -> bytes:
         "uid": 33,
         "gid": 34,
         "pid": 999,
+        "cgroup": 4711,
         "comm": np.frombuffer(b"nginx".ljust(16, b"\0"), np.uint8),
     }
     program = fields.pop("program", (12, 34, 56))
@@ -59,6 +60,7 @@ def line(data: bytes, **more: Any) -> dict[str, Any]:
     options: dict[str, Any] = {
         **{"host": "h", "rule": "no-lab", "sequence": 40, "program": "/usr/sbin/nginx"},
         **{"names": NAMES, "offset": 1_700_000_000_000_000_000},
+        "cgroup": "/system.slice/nginx.service/worker",
     }
     return document(decode(data), **{**options, **more})
 
@@ -72,6 +74,7 @@ def test_an_event_is_read_as_it_was_written() -> None:
     assert (event.local_port, event.remote_port) == (443, 51000)
     assert (event.user, event.group, event.pid, event.comm) == (33, 34, 999, "nginx")
     assert event.program == ProgramId(12, 34, 56)
+    assert event.cgroup == 4711
 
 
 def test_the_buffers_padding_is_ignored() -> None:
@@ -81,11 +84,12 @@ def test_the_buffers_padding_is_ignored() -> None:
 def test_what_the_kernel_does_not_know_is_none() -> None:
     event = decode(
         raw(known=0, local_port=0, remote_port=0, uid=2**32 - 1, gid=2**32 - 1, netns=0,
-            program=(0, 0, 0))
+            program=(0, 0, 0), cgroup=0)
     )  # fmt: skip
     assert (event.local_address, event.local_port) == (None, None)
     assert (event.remote_address, event.remote_port) == (None, None)
     assert (event.user, event.group, event.netns, event.program) == (None, None, None, None)
+    assert event.cgroup is None
 
 
 @pytest.mark.parametrize(
@@ -135,6 +139,7 @@ def test_a_line_has_the_schemas_names() -> None:
         "user": {"id": "33", "name": "web"},
         "group": {"id": "34", "name": "web"},
         "process": {"pid": 999, "name": "nginx", "executable": "/usr/sbin/nginx"},
+        "service": {"name": "nginx.service"},
         "sockrules": {
             "server": "accept",
             "authority": "no",
@@ -144,6 +149,7 @@ def test_a_line_has_the_schemas_names() -> None:
             "revision": 7,
             "monotonic_ns": 5_000_000_000,
             "netns": 4026531840,
+            "cgroup": "/system.slice/nginx.service/worker",
             "count": 1,
             "hook": "sk_lookup",
             "local": "10.0.0.5:443",
@@ -209,3 +215,14 @@ def test_a_state_line_says_what_happened() -> None:
         "message": "3 lost",
         "sockrules": {"lost": 3},
     }
+
+
+def test_a_line_names_the_unit_and_the_cgroup() -> None:
+    doc = line(raw())
+    assert doc["service"] == {"name": "nginx.service"}
+    assert doc["sockrules"]["cgroup"] == "/system.slice/nginx.service/worker"
+    nowhere = line(raw(), cgroup=None)
+    assert "service" not in nowhere and "cgroup" not in nowhere["sockrules"]
+    slice_itself = line(raw(), cgroup="/system.slice")
+    assert "service" not in slice_itself
+    assert slice_itself["sockrules"]["cgroup"] == "/system.slice"

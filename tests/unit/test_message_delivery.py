@@ -63,6 +63,7 @@ def word(of: Event, count: int) -> dict[str, Any]:
         rule="no-mail",
         sequence=10,
         program="/usr/bin/mail",
+        cgroup=None,
         names=NAMES,
         offset=offset,
         count=count,

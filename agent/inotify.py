@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether anything was made, removed or renamed in some directories (inotify(7))."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+_CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
+_MOVED = 0x40 | 0x80  # IN_MOVED_FROM, IN_MOVED_TO
+_ONLYDIR = 0x01000000
+_MASK = _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _MOVED | _ONLYDIR
+_PIECE = 1 << 16
+
+
+class Watch:
+    """Directories that are watched. Asked by `changed`, which never waits."""
+
+    def __init__(self) -> None:
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        flags = os.O_NONBLOCK | os.O_CLOEXEC
+        self._fd = self._libc.inotify_init1(flags)
+        if self._fd < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"inotify: {os.strerror(code)}")
+        self._numbers: dict[str, int] = {}
+
+    def only(self, directories: set[str]) -> None:
+        """Watch these directories and no others; those that are not there are passed over."""
+        for gone in self._numbers.keys() - directories:
+            self._libc.inotify_rm_watch(self._fd, self._numbers.pop(gone))
+        for directory in directories:
+            self.add(directory)
+
+    def add(self, directory: str) -> None:
+        """Watch a directory too. One that was made anew under its old name is another."""
+        number = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
+        if number >= 0:
+            self._numbers[directory] = number
+
+    def changed(self) -> bool:
+        """Whether something happened since the last time."""
+        found = False
+        while True:
+            try:
+                found |= bool(os.read(self._fd, _PIECE))
+            except BlockingIOError:
+                return found
+
+    def close(self) -> None:
+        os.close(self._fd)
