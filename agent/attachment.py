@@ -120,10 +120,14 @@ class Attachment:
         return tuple(dict.fromkeys(hooks))
 
     @property
+    def sk_lookup_alone(self) -> bool:
+        """Whether nobody judges peers where sk_lookup is not attached."""
+        return SK_LOOKUP in self.servers[Server.ACCEPT].way.hooks
+
+    @property
     def answer(self) -> Answer:
         """What rejected peers get."""
-        alone = SK_LOOKUP in self.servers[Server.ACCEPT].way.hooks
-        why = ""
+        alone, why = self.sk_lookup_alone, ""
         if alone and self.reject_with == "drop":
             why = 'reject_with = "drop" cannot be had here: sk_lookup knows no other answer'
         elif not alone and self.reject_with == "reset" and self.not_in_front:
@@ -133,8 +137,7 @@ class Attachment:
     @property
     def unguarded(self) -> dict[int, str]:
         """Network namespaces with listeners whose peers nobody judges, and why."""
-        alone = SK_LOOKUP in self.servers[Server.ACCEPT].way.hooks
-        return dict(self.coverage.missing) if alone else {}
+        return dict(self.coverage.missing) if self.sk_lookup_alone else {}
 
     def namespaces(self) -> dict[str, object]:
         """What `status` shows of the network namespaces; numbers are inode numbers.
@@ -143,7 +146,7 @@ class Attachment:
         sk_lookup does, which drops.
         """
         missing = {str(inum): why for inum, why in sorted(dict(self.coverage.missing).items())}
-        alone = bool(self.unguarded)
+        alone = self.sk_lookup_alone
         return {
             "own": self.coverage.own,
             "covered": list(self.coverage.covered),

@@ -16,7 +16,7 @@ import stat
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -237,7 +237,10 @@ class Enforcer:
     def meet(self) -> list[Covered]:
         """Cover the network namespaces in which somebody began to listen."""
         arrivals = [self.arrivals.popleft() for _ in range(len(self.arrivals))]
-        return self.coverage.arrived(arrivals)
+        covered = self.coverage.arrived(arrivals)
+        if self.attachment.sk_lookup_alone:
+            return covered
+        return [replace(each, unjudged=0) for each in covered]  # another hook judged meanwhile
 
     def keep_spare(self) -> None:
         """Have a program loaded for the network namespace that comes next."""

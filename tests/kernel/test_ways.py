@@ -288,7 +288,8 @@ def test_ways_are_changed_without_a_gap(fresh: Sandbox) -> None:
         met = hammer.stop()
     assert set(met["listen:4001"]) == {"EPERM"}
     assert set(met["hasty:4002"]) <= {"ECONNREFUSED", "timeout"}
-    assert fresh.links() == {hook.name for server in Server for hook in fresh.way(server).hooks}
+    wanted = {hook.name for server in Server for hook in fresh.way(server).hooks}
+    assert fresh.links() - {"guard"} == wanted
 
 
 def test_the_fallback_works_on_every_kernel(fresh: Sandbox) -> None:
