@@ -57,6 +57,7 @@ class Identities:
     def look(self) -> bool:
         """See what the paths are now; whether anything is known otherwise than before."""
         started = time.monotonic()
+        self._watch_all()  # the way may lead through other directories
         now = inodes_of(self._paths)
         replaced = {
             path: old
@@ -71,8 +72,6 @@ class Identities:
         kept = _still_run(former, now) if former else {}
         changed |= kept != self.former
         self.present, self.former = now, kept
-        if changed:
-            self._watch_all()  # the way may lead through other directories
         took = time.monotonic() - started
         self._next_look = time.monotonic() + max(_LOOK_EVERY, _LOOK_SHARE * took)
         return changed

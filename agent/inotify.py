@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+import struct
 
 _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
 _MOVED = 0x40 | 0x80  # IN_MOVED_FROM, IN_MOVED_TO
 _ONLYDIR = 0x01000000
 _MASK = _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _MOVED | _ONLYDIR
+_IGNORED = 0x8000  # a watch was removed
+_EVENT = struct.Struct("=iIII")  # watch, mask, cookie, bytes of the name that follows
 _PIECE = 1 << 16
 
 
@@ -28,13 +31,18 @@ class Watch:
     def only(self, directories: set[str]) -> None:
         """Watch these directories and no others; those that are not there are passed over."""
         for gone in self._numbers.keys() - directories:
-            self._libc.inotify_rm_watch(self._fd, self._numbers.pop(gone))
+            number = self._numbers.pop(gone)
+            if number not in self._numbers.values():  # one directory may have several names
+                self._libc.inotify_rm_watch(self._fd, number)
         for directory in directories:
             self.add(directory)
 
     def add(self, directory: str) -> None:
         """Watch a directory too. One that was made anew under its old name is another."""
         number = self._libc.inotify_add_watch(self._fd, os.fsencode(directory), _MASK)
+        before = self._numbers.pop(directory, number)
+        if before not in (number, *self._numbers.values()):
+            self._libc.inotify_rm_watch(self._fd, before)
         if number >= 0:
             self._numbers[directory] = number
 
@@ -43,9 +51,14 @@ class Watch:
         found = False
         while True:
             try:
-                found |= bool(os.read(self._fd, _PIECE))
+                events = os.read(self._fd, _PIECE)
             except BlockingIOError:
                 return found
+            at = 0
+            while at < len(events):
+                _, mask, _, size = _EVENT.unpack_from(events, at)
+                found |= mask != _IGNORED
+                at += _EVENT.size + size
 
     def close(self) -> None:
         os.close(self._fd)
