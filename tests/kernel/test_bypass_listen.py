@@ -111,6 +111,8 @@ def test_listen_without_a_chosen_port(sandbox: Sandbox, before: list[str]) -> No
 
 @pytest.mark.matrix
 def test_listen_without_a_chosen_port_in_another_network_namespace(sandbox: Sandbox) -> None:
+    with walking(sandbox, "socket inet", "listen", "serve", user=2001) as walk:
+        assert nobody_gets_in(sandbox, walk.said)
     way = ("userns", "netns", "socket inet", "listen", "visit")
     assert steps(sandbox, *way, user=2002) == "ok"
     reached = steps(sandbox, *way, user=2001)
@@ -159,6 +161,8 @@ def test_a_rule_that_comes_after_bind_and_before_listen(
         try:
             walk.go_on()
             outcome = walk.listen()
+            others = ("socket inet", "bind 127.0.0.2 5004", "listen")
+            assert listened(sandbox, *others) == "EPERM", "the new rules are in force"
         finally:
             sandbox.apply(RULES)
     assert outcome == ("5004" if by_fallback(sandbox, "listen") else "EPERM")
