@@ -50,6 +50,26 @@ def relocate(code: bytes, fds: Mapping[int, int]) -> bytes:
     return bytes(out)
 
 
+def stamped(code: bytes, mark: int, number: int) -> bytes:
+    """The same instructions with `number` wherever they load the 64-bit constant `mark`.
+
+    Raises:
+        ValueError: they nowhere do.
+    """
+    out, found = bytearray(code), False
+    words = tuple(struct.unpack("=ii", struct.pack("=Q", mark)))
+    for at in range(0, len(code) - _INSN.size, _INSN.size):
+        opcode, registers, offset, low = _INSN.unpack_from(code, at)
+        high = _INSN.unpack_from(code, at + _INSN.size)[3]
+        if opcode == _LD_IMM64 and not registers >> 4 and (low, high) == words:
+            _INSN.pack_into(out, at, opcode, registers, offset, number)
+            _INSN.pack_into(out, at + _INSN.size, 0, 0, 0, 0)
+            found = True
+    if not found:
+        raise ValueError(f"no instruction loads {mark:#x}")
+    return bytes(out)
+
+
 class MapSpec(NamedTuple):
     """What bpf(2) BPF_MAP_CREATE is asked for."""
 

@@ -29,10 +29,11 @@ from .bytecode import Compiled, MapSpec, pack, relocate, unpack
 from .hooks import HOOKS, PROBE
 
 BPF_DIR = Path(__file__).parent.parent / "bpf"
-SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "probe.c")
+SOURCES = ("connect.c", "listen.c", "listeners.c", "accept.c", "mac.c", "probe.c")
 MAPS = (
-    *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits"),
-    *("listeners", "no_listener", "binds", "paths", "no_path", "events"),
+    *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits", "proofs"),
+    *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
+    *("overflowed", "places", "namespaces", "arrivals", "paths", "no_path", "events"),
 )
 _PATIENCE = 120  # seconds; some 2 are needed
 

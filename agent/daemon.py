@@ -14,6 +14,7 @@ import fcntl
 import os
 import signal
 import sqlite3
+import sys
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from ..control.problems import InputError, Problem, problem_document
 from ..control.requests import request_from_json, verdict_to_json
 from ..control.walk import request_words, verdict
 from . import status
+from .arrivals import ArrivalWatch
 from .bytecode import Cache
 from .captures import FLUSH_EVERY, Captures
 from .changes import Changes
@@ -94,6 +96,7 @@ class Agent:
         self.enforcer: Enforcer
         self.messages: Messages
         self.record: Record
+        self.arrivals: ArrivalWatch
 
     # -- life -------------------------------------------------------------------------
 
@@ -109,6 +112,10 @@ class Agent:
             await server.start()
             self.record.say("agent-started", f"agent started: {self._sentence()}")
             print(self._sentence(), flush=True)
+            if why := self.enforcer.attachment.answer.why:
+                print(why, file=sys.stderr, flush=True)
+            self.arrivals = ArrivalWatch(self.enforcer, self.record)
+            self.arrivals.follow()
             tasks = [
                 asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
@@ -122,6 +129,7 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await server.stop()
+            await self.arrivals.close()
             async with self.changing:  # a change under way is finished first
                 with self.record.noting("the last events"):
                     await self.in_worker(self.enforcer.silence)
@@ -153,6 +161,8 @@ class Agent:
         self.enforcer = Enforcer(
             self.paths.pins,
             self.config.cgroup,
+            self.config.hooks.forced(),
+            self.config.reject_with,
             self.config.buffer_pages,
             self.record.take,
             Cache(self.paths.state_dir / "programs"),
@@ -249,13 +259,17 @@ class Agent:
         async with self.changing:
             await self.in_worker(self.enforcer.refresh_programs)
             self.hits.collect()
+            mended = await self.in_worker(self.enforcer.mend)
+        if mended:
+            self.record.say("hooks-restored", f"somebody took away {', '.join(mended)}: put back")
 
     async def _reconcile(self) -> None:
-        registry = self.enforcer.registry
-        active = any(state.mode is not Mode.OFF for state in self.enforcer.servers.values())
-        if registry and active:
+        if any(state.mode is not Mode.OFF for state in self.enforcer.servers.values()):
             async with self.changing:
-                await self.in_worker(registry.reconcile)
+                found = await self.in_worker(self.enforcer.reconcile)
+            for inum in found:
+                message = f"network namespace {inum} is covered: somebody listened there unnoticed"
+                self.record.say("namespace-covered", message, netns=inum)
 
     # -- what clients ask -------------------------------------------------------------
 
@@ -351,6 +365,8 @@ class Agent:
     async def put_in_force(self, policy: Policy) -> None:
         self.record.expect(policy.table)
         before = await self.in_worker(self.enforcer.install, policy.table)
+        if before is not self.enforcer.kernel:
+            self.arrivals.follow()
         self.policy = policy  # it is in force: what goes wrong from here on does not undo it
         with self.record.noting("hits"):
             self.hits.collect()  # the last of the old table's
@@ -377,6 +393,7 @@ class Agent:
         wanted = Mode[mode.upper()]
         chosen = {Server[name.upper()]: wanted for name in servers}
         await self.in_worker(self.enforcer.set_modes, chosen)
+        self.arrivals.meet_soon()
         await self.in_worker(self.enforcer.reopen_listeners)
         path = self.paths.agent_config
         text = _text_of(path)

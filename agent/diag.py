@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from ..control.addresses import MAPPED
@@ -24,6 +24,7 @@ STATES = {1: "established", 2: "syn-sent", 3: "syn-received", 4: "fin-wait-1", 5
     LISTEN: "listen",
 }
 """The states in which a socket is a listener or a conversation that goes on."""
+
 
 _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY, _DESTROY = 20, 21  # SOCK_DIAG_BY_FAMILY, SOCK_DESTROY
@@ -68,12 +69,17 @@ class Socket:
         return self.state == LISTEN
 
 
-def tcp_sockets() -> list[Socket]:
-    """The listeners and conversations of this process's network namespace.
+def listeners() -> list[Socket]:
+    """The listeners alone, of the calling thread's network namespace."""
+    return tcp_sockets((LISTEN,))
 
-    Those of MPTCP carry the inode by which a process holds them.
+
+def tcp_sockets(among: Collection[int] = tuple(STATES)) -> list[Socket]:
+    """The listeners and conversations of the calling thread's network namespace.
+
+    Those of MPTCP carry the inode by which a process holds them (Linux 5.14; before, 0).
     """
-    states = sum(1 << state for state in STATES)
+    states = sum(1 << state for state in among)
     plain = [each for family in _families() for each in _dump(family, states, socket.IPPROTO_TCP)]
     held = {_ends(each): each.inode for each in _mptcp(states)}
     return [_with_inode(each, held.get(_ends(each), each.inode)) for each in plain]

@@ -1,26 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this kernel can do, found out by loading, and what is missing for more."""
+"""What this kernel can do, found out by doing it, and what is missing for more."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
+import shutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
-from ..control.model import Server
-from ..control.paths import Paths
+from ..control.model import Mode, Server
+from ..control.paths import PINS, Paths
+from .attachment import Attachment, ServerState, refused_ways
 from .btf import BtfError, offset_macros
 from .compiler import CompileError, compiler_version
 from .enforcer import EnforcerError, cgroup_mount, mount_bpffs
-from .hooks import WAYS
+from .kernel import Kernel
 from .loader import Capacity, load
-from .netns import netns_cookie
 
 _SMALL = Capacity(steps=96, entries=1024, slots=1024, bounds=1024, rules=256, known=256)
 
 
 def examine(paths: Paths) -> dict[str, Any]:
-    """Try everything the agent needs, attach nothing, leave nothing behind."""
+    """Try everything the agent needs, judge nothing, leave nothing behind."""
     checks: list[dict[str, Any]] = []
 
     def check(name: str, fix: str, attempt: Any) -> Any:
@@ -35,7 +39,6 @@ def examine(paths: Paths) -> dict[str, Any]:
     check("root", "run as root", _must_be_root)
     check("bpf file system", "mount -t bpf bpf /sys/fs/bpf", _bpf_file_system)
     check("cgroup v2", "mount -t cgroup2 none /sys/fs/cgroup", cgroup_mount)
-    check("network namespace cookie", "Linux 5.14 or later", netns_cookie)
     found: dict[str, int] = {}
     check(
         "kernel types (BTF)",
@@ -75,28 +78,42 @@ def _must_be_root() -> str:
 
 
 def _servers(offsets: dict[str, int], checks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Attach every server's best way, below a cgroup without processes of others, prove it,
+    and take everything away again."""
+    PINS.mkdir(parents=True, exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="doctor-", dir=PINS))
+    cgroup = cgroup_mount() / f"sockrules-{place.name}"
     try:
-        loaded = load(_SMALL, offsets)
+        kernel = Kernel(load(_SMALL, offsets), _SMALL)
     except (CompileError, OSError) as error:
+        shutil.rmtree(place, ignore_errors=True)
         checks.append(
             {"name": "BCC", "ok": False, "detail": str(error), "fix": "apt install python3-bpfcc"}
         )
         return {}
     checks.append({"name": "BCC", "ok": True, "detail": compiler_version(), "fix": ""})
-    servers = {}
-    for server in Server:
-        way = WAYS[server]
-        refused = {
-            hook.name: loaded.refused[hook.name]
-            for hook in way.hooks
-            if hook.name in loaded.refused
-        }
-        servers[server.word] = {
-            "hook": way.name,
-            "ok": not refused,
-            "detail": way.covers
-            if not refused
-            else "; ".join(f"{name}: {why}" for name, why in refused.items()),
-        }
-    loaded.close()
-    return servers
+    attachment = Attachment(place / "links", cgroup, {})
+    try:
+        cgroup.mkdir()
+        kernel.govern(cgroup, whole_host=False)
+        attachment.arrange(kernel, dict.fromkeys(Server, Mode.SIMULATE))
+        return {server.word: _server(attachment.servers[server]) for server in Server}
+    finally:
+        attachment.links.detach_all()
+        kernel.close()
+        shutil.rmtree(place, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+
+
+def _server(state: ServerState) -> dict[str, Any]:
+    way, proof = state.way, state.proof
+    ok = state.attached and proof is not None and proof.ok
+    return {
+        "hook": way.name,
+        "ok": ok,
+        "detail": way.covers if ok else state.refused or (proof.why if proof else ""),
+        "covers": way.covers if ok else None,
+        "misses": (way.misses or None) if ok else None,
+        "refused_ways": refused_ways(state),
+    }

@@ -11,9 +11,10 @@ other server.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
+import stat
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,30 +23,19 @@ from typing import Any
 from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Table
+from .attachment import Attachment, ServerState
 from .btf import offset_macros
 from .bytecode import Cache
-from .hooks import WAYS, Hook
+from .coverage import Arrival, Covered, decode_arrival
 from .inodes import Inode, inodes_of
 from .kernel import Kernel, capacity_for, fits, grace_period
-from .links import Links, Target
 from .listeners import Registry
 from .loader import load
-from .netns import netns_inum
-from .prove import Proof, prove
+from .longest_walk import is_too_long, longest_walk
 
 
 class EnforcerError(Exception):
     """The host cannot be governed as configured; the text says what to do."""
-
-
-@dataclass(slots=True)
-class ServerState:
-    """How one server stands."""
-
-    mode: Mode = Mode.OFF
-    attached: bool = False
-    refused: str = ""
-    proof: Proof | None = None
 
 
 @dataclass
@@ -55,18 +45,19 @@ class Enforcer:
     Args:
         pins: this root's directory on the BPF file system.
         cgroup: the cgroup v2 that is governed, `None` for the root of the hierarchy.
+        forced: the way that agent.toml chose for a server; the best one for the others.
+        reject_with: what rejected peers are to get (REJECT_WITH of control/agent_file.py).
         take: gets (cpu, bytes) of every event.
         cache: where compiled programs are kept.
     """
 
     pins: Path
     cgroup: str | None
+    forced: Mapping[Server, str]
+    reject_with: str
     buffer_pages: int
     take: Callable[[int, bytes], None]
     cache: Cache | None = None
-    servers: dict[Server, ServerState] = field(
-        default_factory=lambda: {server: ServerState() for server in Server}
-    )
     table: Table | None = None
     known: dict[str, Inode] = field(default_factory=dict)
 
@@ -75,7 +66,11 @@ class Enforcer:
         self._offsets: dict[str, int] = {}
         self.mount = cgroup_mount()
         self.cgroup_path = self._find_cgroup()
-        self.links = Links(self.pins / "links")
+        self.attachment = Attachment(
+            self.pins / "links", self.cgroup_path, self.forced, self.reject_with
+        )
+        self.coverage = self.attachment.coverage
+        self.arrivals: deque[Arrival] = deque()
         self.registry: Registry | None = None
         self.lost_by_reader = 0
 
@@ -101,14 +96,15 @@ class Enforcer:
     def start(self, table: Table, modes: dict[Server, Mode]) -> None:
         """Load, fill, attach what `modes` asks for, and prove it."""
         mount_bpffs()
-        (self.pins / "links").mkdir(parents=True, exist_ok=True)
+        make_private(self.pins)
+        (self.pins / "links").mkdir(exist_ok=True)
         self._offsets = offset_macros()
         self.known = inodes_of((*table.programs, *table.directories))
         self._kernel, self.table = self._load(table, self.known, modes), table
-        self.registry = Registry(self.kernel.map("listeners"), self.cgroup_path, self.mount)
+        self.registry = Registry(self.kernel, self.cgroup_path, self.mount)
         if any(mode is not Mode.OFF for mode in modes.values()):
             self.registry.reconcile()
-        self._attach(modes)
+        self._arrange(modes)
         self._remove_old_maps()
 
     def install(self, table: Table) -> Kernel:
@@ -135,27 +131,24 @@ class Enforcer:
 
     def _outgrow(self, table: Table, known: Mapping[str, Inode]) -> None:
         """Replace the programs by larger ones, link by link."""
-        old, attached = self._kernel, self.links.attached()
+        old, attached = self.kernel, self.attachment.links.attached()
         new = self._load(table, known, {server: each.mode for server, each in self.servers.items()})
+        new.loaded.need(attached)
         try:
-            for hook in attached:
-                if hook.name not in new.loaded.programs:
-                    raise EnforcerError(
-                        f"the kernel refuses the larger program for {hook.name}:"
-                        f" {new.loaded.refused.get(hook.name)}"
-                    )
-            self._kernel = new
-            for hook in attached:
-                self._link(hook)
+            if new.loaded.refused:
+                hook, why = next(iter(new.loaded.refused.items()))
+                raise EnforcerError(
+                    f"the kernel refuses the larger program for {hook}: {why}"
+                    + self._longest_walk(new, table, why)
+                )
+            self.attachment.relink(new, attached)
         except (OSError, EnforcerError):
-            if self._kernel is new:
-                self._kernel = old
-                for hook in attached:
-                    self._link(hook)
+            self.attachment.relink(old, attached)
             new.close()
             raise
+        self._kernel = new
         if self.registry:
-            self.registry.use(new.map("listeners"))
+            self.registry.use(new)
 
     def _load(self, table: Table, known: Mapping[str, Inode], modes: dict[Server, Mode]) -> Kernel:
         capacity = capacity_for(table)
@@ -164,9 +157,19 @@ class Enforcer:
         kernel = Kernel(load(capacity, self._offsets, pins=maps, cache=self.cache), capacity)
         for server, mode in modes.items():
             kernel.set_mode(server, mode)
+        kernel.govern(self.cgroup_path, self.cgroup_path == self.mount)
         kernel.install(table, known)
         kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
+        kernel.loaded.open_arrivals(lambda _, data: self.arrivals.append(decode_arrival(data)))
         return kernel
+
+    def _longest_walk(self, kernel: Kernel, table: Table, why: str) -> str:
+        """What to add to a refusal that has to do with the length of the walk."""
+        if not is_too_long(why):
+            return ""
+        refused = [name for name, said in kernel.loaded.refused.items() if is_too_long(said)]
+        needed = table.required.steps
+        return "; " + longest_walk(needed, kernel.capacity, self._offsets, refused, self.cache)
 
     def _remove_old_maps(self) -> None:
         """Another version's maps, which nothing uses now that the programs are replaced."""
@@ -179,69 +182,48 @@ class Enforcer:
 
     # -- servers ----------------------------------------------------------------------
 
+    @property
+    def servers(self) -> dict[Server, ServerState]:
+        return self.attachment.servers
+
     def set_modes(self, modes: dict[Server, Mode]) -> None:
         """Attach, detach or change what the named servers do with their decisions."""
         wanted = {server: state.mode for server, state in self.servers.items()} | modes
         if self.registry and any(mode is not Mode.OFF for mode in modes.values()):
             self.registry.reconcile()
-        self._attach(wanted)
+        self._arrange(wanted)
 
-    def _attach(self, modes: dict[Server, Mode]) -> None:
-        for server, mode in modes.items():
-            self.kernel.set_mode(server, mode)
-        needed = {
-            hook
-            for server in Server
-            if modes[server] is not Mode.OFF
-            for hook in WAYS[server].hooks
-        }
-        trouble: dict[Hook, str] = {}
-        for hook in needed:
-            try:
-                self._link(hook)
-            except OSError as error:
-                trouble[hook] = str(error)
-        for server in Server:
-            state = self.servers[server]
-            state.mode = modes[server]
-            state.refused = (
-                "; ".join(
-                    f"{hook.name}: {trouble[hook]}"
-                    for hook in WAYS[server].hooks
-                    if hook in trouble
-                )
-                if state.mode is not Mode.OFF
-                else ""
-            )
-            state.attached = state.mode is not Mode.OFF and not state.refused
-        for hook in self.links.attached():
-            if hook not in needed:
-                self.links.detach(hook)
-        if self.registry and needed:  # those that began to listen while the hooks were attached
-            self.registry.reconcile(sweep=False)
-        self.prove()
-
-    def _link(self, hook: Hook) -> None:
-        if hook.name not in self.kernel.loaded.programs:
-            raise OSError(0, self.kernel.loaded.refused.get(hook.name, "not loaded"))
-        if hook.target == "cgroup":
-            place, number = self.cgroup_path, self.cgroup_path.stat().st_ino
-        else:
-            place, number = Path("/proc/self/ns/net"), netns_inum()
-        fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            self.links.attach(hook, self.kernel.loaded.programs[hook.name], Target(fd, number))
-        finally:
-            os.close(fd)
-
-    def prove(self) -> None:
-        """Prove every attached server anew."""
-        attached = [server for server in Server if self.servers[server].attached]
-        proofs = prove(self.kernel, attached, self.cgroup_path)
-        for server in Server:
-            self.servers[server].proof = proofs.get(server)
+    def _arrange(self, modes: dict[Server, Mode]) -> None:
+        self.attachment.arrange(self.kernel, modes)
+        for state in self.servers.values():
+            if self.table:
+                state.refused += self._longest_walk(self.kernel, self.table, state.refused)
+        if any(mode is not Mode.OFF for mode in modes.values()):
+            self.reconcile(sweep=False)  # who began to listen while the hooks were attached
 
     # -- upkeep -----------------------------------------------------------------------
+
+    def reconcile(self, *, sweep: bool = True) -> list[int]:
+        """Compare the registry and the covered network namespaces with what is listening.
+
+        Returns:
+            Inode numbers of the namespaces that were found to lack a program and have one now.
+        """
+        if self.registry is None:
+            return []
+        self.registry.reconcile(sweep=sweep)
+        return self.coverage.tend(self.registry.namespaces)
+
+    def meet(self) -> list[Covered]:
+        """Cover the network namespaces in which somebody began to listen."""
+        arrivals = [self.arrivals.popleft() for _ in range(len(self.arrivals))]
+        return self.coverage.arrived(arrivals)
+
+    def keep_spare(self) -> None:
+        """Have a program loaded for the network namespace that comes next."""
+        instances = self.kernel.loaded.instances
+        if instances is not None and self.coverage.covered:
+            instances.prepare()
 
     def refresh_programs(self) -> bool:
         """Notice programs that were replaced or made; whether anything changed."""
@@ -259,14 +241,14 @@ class Enforcer:
         if self.registry is None or self.table is None:
             return
         enforcing = self.servers[Server.LISTEN].mode is Mode.ENFORCE
-        for key, entry in self.registry.shut():
-            word = self.kernel.decide(listener_words(key, entry, self.table, self.known))
+        for entry in self.registry.shut():
+            word = self.kernel.decide(listener_words(entry.value, self.table, self.known))
             if not enforcing or not word & abi.C["SR_REJECT"]:
-                self.registry.reopen(key)
+                self.registry.reopen(entry)
 
     def detach(self) -> None:
         """Take everything off the host: links, pins, maps."""
-        self.links.detach_all()
+        self.attachment.links.detach_all()
         shutil.rmtree(self.pins, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.pins.parent.rmdir()
@@ -275,16 +257,27 @@ class Enforcer:
         """Take the last events; what is decided from now on is counted as lost."""
         self.kernel.silence()
 
+    def mend(self) -> list[str]:
+        """Put back hooks and pins that somebody took away; their names."""
+        links = self.attachment.links
+        mount_bpffs()
+        mended = links.restore_pins()
+        detached = links.detached(links.attached())
+        if detached:
+            self._arrange({server: state.mode for server, state in self.servers.items()})
+        return sorted({*mended, *detached})
+
     def close(self) -> None:
         """Let go; what is pinned goes on."""
+        self.attachment.links.close()
         if self._kernel is not None:
             self._kernel.close()
             self._kernel = None
 
 
-def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
+def listener_words(entry: Any, table: Table, known: Mapping[str, Inode]) -> list[int]:
     """The request that a registered listener's listen() was, as words of abi.h."""
-    owner = entry["owner"]
+    owner, place = entry["owner"], entry["place"]
     above = {
         (int(each["number"]), int(each["device"])) for each in owner["above"][: owner["depth"]]
     }
@@ -299,7 +292,8 @@ def listener_words(key: Any, entry: Any, table: Table, known: Mapping[str, Inode
         ):
             program = table.programs[path]
     ids = int(owner["uid"]) << 32 | int(owner["gid"])
-    return [bits, int(key["port"]) << 16, ids, program << 32, int(key["hi"]), int(key["lo"]), 0, 0]
+    local = int(place["hi"]), int(place["lo"])
+    return [bits, int(place["port"]) << 16, ids, program << 32, *local, 0, 0]
 
 
 def cgroup_mount() -> Path:
@@ -311,6 +305,19 @@ def cgroup_mount() -> Path:
     raise EnforcerError("no cgroup v2 hierarchy is mounted; mount one at /sys/fs/cgroup")
 
 
+def make_private(pins: Path) -> None:
+    """Make the directory of pins, root's alone: whoever may write there could detach everything."""
+    for directory in (pins.parent, pins):
+        with contextlib.suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        status = directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid or status.st_mode & 0o022:
+            raise EnforcerError(
+                f"{directory} is not a directory that only root may write to; somebody else made"
+                " it: look who, and remove it"
+            )
+
+
 def mount_bpffs() -> None:
     """Mount the BPF file system where it is missing, as systemd does at boot."""
     place = "/sys/fs/bpf"
@@ -318,7 +325,10 @@ def mount_bpffs() -> None:
     if any(line.split()[4] == place and " - bpf " in line for line in mounts):
         return
     done = subprocess.run(
-        ["mount", "-t", "bpf", "bpf", place], capture_output=True, text=True, check=False
+        ["mount", "-t", "bpf", "-o", "mode=0700", "bpf", place],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise EnforcerError(f"cannot mount the BPF file system at {place}: {done.stderr.strip()}")

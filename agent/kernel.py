@@ -10,10 +10,12 @@ for an RCU grace period; the programs run inside RCU read-side sections).
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,19 +24,23 @@ from ..control import abi
 from ..control.model import Mode, Server
 from ..control.table import Limits, Table
 from . import libbpf
+from .hooks import PROBE
 from .inodes import Inode
 from .loader import Capacity, Loaded
-from .netns import netns_cookie, netns_inum
 
 _MEMBARRIER = {"x86_64": 324, "aarch64": 283, "riscv64": 283, "ppc64le": 365, "s390x": 356}
 _MEMBARRIER_CMD_GLOBAL = 1
 
-_STEP_CLASSES = (96, 320, Limits().steps)
+STEP_CLASSES = (96, 320, Limits().steps)
 """Step limits that programs are compiled for; a longer walk takes longer to verify."""
 
 
 PROBE_LASTS = 20_000_000_000
 """Nanoseconds after which an armed probe is over, whatever became of the agent."""
+
+
+NOBODY = bytes(abi.sizeof("sr_listener_key"))
+"""The key under which the map `listeners` has who answers for listeners that are not in it."""
 
 
 class AbiMismatch(Exception):
@@ -49,7 +55,7 @@ def capacity_for(table: Table) -> Capacity:
 
     need = table.required
     return Capacity(
-        steps=next(steps for steps in _STEP_CLASSES if steps >= need.steps),
+        steps=next(steps for steps in STEP_CLASSES if steps >= need.steps),
         entries=room(need.entries, 4096),
         slots=room(need.slots, 16384),
         bounds=room(need.bounds, 4096),
@@ -91,8 +97,6 @@ class Kernel:
         self._cpus = libbpf.possible_cpus()
         self._control = np.zeros(1, abi.dtype("sr_control"))
         self._known: tuple[set[bytes], set[bytes]] = (set(), set())
-        self._control["netns"] = netns_cookie()
-        self._control["netns_inum"] = netns_inum()
         self._check_layout()
 
     def _check_layout(self) -> None:
@@ -107,6 +111,7 @@ class Kernel:
             ("totals", "sr_totals"),
             ("hits", "sr_hits"),
             ("listeners", "sr_listener"),
+            ("owners", "sr_listener"),
             ("paths", "sr_path"),
         ):
             compiled = self.loaded.specs[name].value_size
@@ -172,12 +177,40 @@ class Kernel:
         self._control["mode"][0][server] = mode
         self._put_control()
 
-    def arm_probe(self, tgid: int, port: int) -> None:
-        """Let requests of one process, and peers of one port, count as proofs; 0, 0 to disarm."""
+    def arm_probe(self, tgid: int) -> None:
+        """Let requests of one process, and peers of its listeners, count as proofs; 0 to disarm."""
         self._control["probe_tgid"] = tgid
-        self._control["probe_port"] = port
         self._control["probe_until"] = time.monotonic_ns() + PROBE_LASTS
         self._put_control()
+
+    def report_arrivals(self, on: bool) -> None:
+        """Whether a listener in a network namespace that is not covered is an event."""
+        self._control["arrivals"] = on
+        self._put_control()
+
+    def govern(self, cgroup: Path, whole_host: bool) -> None:
+        """Say whom the hooks that see the whole host judge: callers in the cgroup, peers of
+        listeners that were entered, and where the whole host is governed of all others too."""
+        fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            libbpf.update(self.map("governed"), bytes(4), fd.to_bytes(4, sys.byteorder))
+        finally:
+            os.close(fd)
+        nobody = np.zeros(1, abi.dtype("sr_listener"))
+        nobody["owner"]["uid"] = nobody["owner"]["gid"] = 0xFFFFFFFF
+        nobody["count"] = 1
+        for name, key in (("owners", bytes(8)), ("listeners", NOBODY)):
+            if whole_host:
+                libbpf.update(self.map(name), key, nobody.tobytes())
+            else:
+                libbpf.delete(self.map(name), key)
+
+    def has_overflowed(self) -> bool:
+        """Whether a listener found no room in the registry since `set_overflowed(False)`."""
+        return any(libbpf.lookup(self.map("overflowed"), bytes(4), 4) or b"")
+
+    def set_overflowed(self, flag: bool) -> None:
+        libbpf.update(self.map("overflowed"), bytes(4), int(flag).to_bytes(4, sys.byteorder))
 
     def _put_control(self) -> None:
         libbpf.update(self.map("control"), bytes(4), self._control.tobytes())
@@ -192,6 +225,10 @@ class Kernel:
                 (server, self._per_cpu("totals", "sr_totals", server)) for server in Server
             )
         }
+
+    def proofs(self) -> dict[int, int]:
+        """How many requests of the agent's own each hook saw (SR_HOOK_* of abi.h)."""
+        return {hook: self._count("proofs", hook) for hook in range(abi.C["SR_HOOKS"])}
 
     def lost_by_cpu(self) -> dict[int, int]:
         """Events that found no room or no reader, for each CPU that lost any."""
@@ -213,6 +250,10 @@ class Kernel:
         )
         return np.frombuffer(raw or bytes(dtype.itemsize * self._cpus), dtype)
 
+    def _count(self, name: str, index: int) -> int:
+        raw = libbpf.lookup(self.map(name), index.to_bytes(4, sys.byteorder), 8 * self._cpus)
+        return int(np.frombuffer(raw or b"", np.uint64).sum())
+
     def _forget_hits(self, generation: int, rules: int) -> None:
         zero = bytes(abi.sizeof("sr_hits") * self._cpus)
         base = generation * self.capacity.rules
@@ -225,14 +266,20 @@ class Kernel:
         """The rule word that the loaded decision gives a request, by BPF_PROG_TEST_RUN."""
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
-        _, out, _ = libbpf.test_run(self.loaded.programs["probe"], frame.tobytes())
+        _, out, _ = libbpf.test_run(self._probe(), frame.tobytes())
         return int(np.frombuffer(out, abi.dtype("sr_probe"))["rule"][0])
 
     def time_decision(self, words: Iterable[int], repeat: int) -> int:
         """Mean nanoseconds of one decision over `repeat` runs."""
         frame = np.zeros(1, abi.dtype("sr_probe"))
         frame["word"] = list(words)
-        return libbpf.test_run(self.loaded.programs["probe"], frame.tobytes(), repeat)[2]
+        return libbpf.test_run(self._probe(), frame.tobytes(), repeat)[2]
+
+    def _probe(self) -> int:
+        self.loaded.need((PROBE,))
+        if PROBE.name in self.loaded.refused:
+            raise OSError(f"the kernel refuses the test run: {self.loaded.refused[PROBE.name]}")
+        return self.loaded.programs[PROBE.name]
 
     def silence(self) -> None:
         """Hand over the last events; what is decided from now on is counted as lost."""

@@ -15,6 +15,7 @@ from functools import cache
 
 _BATCH = 65536
 _LOG_SIZE = 1 << 20
+_NOEXIST = 1  # BPF_NOEXIST
 
 
 @cache
@@ -145,22 +146,49 @@ def prog_load(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id
     """A loaded program's descriptor.
 
     Raises:
-        ProgramRefused: with the verifier's log.
+        ProgramRefused: with the verifier's log, where it has something to say.
     """
-    log = ctypes.create_string_buffer(_LOG_SIZE)
+    fd, _ = _try_to_load(name, kind, attach_type, code, attach_btf_id, 0)
+    if fd >= 0:
+        return fd
+    if -fd in (errno.EPERM, errno.E2BIG):  # the verifier had no look, or came to no end
+        raise ProgramRefused(-fd, "")
+    again, log = _try_to_load(name, kind, attach_type, code, attach_btf_id, _LOG_SIZE)
+    if again >= 0:
+        return again
+    # ENOSPC: the log found no room, before Linux 6.4
+    raise ProgramRefused(-fd, "" if -again == errno.ENOSPC else log)
+
+
+def _try_to_load(
+    name: str, kind: int, attach_type: int, code: bytes, attach_btf_id: int, log_size: int
+) -> tuple[int, str]:
+    """The descriptor or the negative errno, and the verifier's log if there is room for it."""
+    log = ctypes.create_string_buffer(max(log_size, 1))
     opts = _ProgLoadOpts(
         sz=ctypes.sizeof(_ProgLoadOpts),
         expected_attach_type=max(attach_type, 0),
         attach_btf_id=attach_btf_id,
-        log_size=len(log),
-        log_buf=ctypes.addressof(log),
+        log_level=1 if log_size else 0,
+        log_size=log_size,
+        log_buf=ctypes.addressof(log) if log_size else None,
     )
+    label = name.replace("-", "_").encode()[:15]  # what the kernel takes in a name
     fd: int = libbpf().bpf_prog_load(
-        kind, name.encode()[:15], b"GPL", code, ctypes.c_size_t(len(code) // 8), ctypes.byref(opts)
+        kind, label, b"GPL", code, ctypes.c_size_t(len(code) // 8), ctypes.byref(opts)
     )
     if fd < 0:
-        raise ProgramRefused(ctypes.get_errno() or -fd, log.value.decode(errors="replace"))
-    return fd
+        fd = -(ctypes.get_errno() or -fd)
+    return fd, log.value.decode(errors="replace")
+
+
+def btf_id(function: str, attach_type: int) -> int:
+    """The number by which a program is attached to a function of the kernel.
+
+    libbpf puts before the name what the attach type wants: `bpf_lsm_` for an LSM hook.
+    """
+    found = libbpf().libbpf_find_vmlinux_btf_id(function.encode(), attach_type)
+    return _check(found, f"find {function} in the kernel's BTF")
 
 
 def pin(fd: int, path: str) -> None:
@@ -179,6 +207,11 @@ def get_pinned(path: str) -> int | None:
 def link_create(program_fd: int, target_fd: int, attach_type: int) -> int:
     """Attach a program to a cgroup or network namespace by a link (Linux 5.7)."""
     return _check(libbpf().bpf_link_create(program_fd, target_fd, attach_type, None), "attach")
+
+
+def link_to_kernel(program_fd: int) -> int:
+    """Attach an fmod_ret or LSM program to the function it was loaded for (Linux 5.7)."""
+    return _check(libbpf().bpf_raw_tracepoint_open(None, program_fd), "attach")
 
 
 def link_update(link_fd: int, program_fd: int) -> None:
@@ -209,6 +242,15 @@ def update(map_fd: int, key: bytes, value: bytes, flags: int = 0) -> None:
         ctypes.c_uint64,
     ]
     _check(libbpf().bpf_map_update_elem(map_fd, key, value, flags), "update a map")
+
+
+def insert(map_fd: int, key: bytes, value: bytes) -> bool:
+    """Make an entry of a hash map; False when the key is there already."""
+    try:
+        update(map_fd, key, value, _NOEXIST)
+    except FileExistsError:
+        return False
+    return True
 
 
 def delete(map_fd: int, key: bytes) -> None:

@@ -10,10 +10,11 @@ meanwhile keeps its entry.
 
 from __future__ import annotations
 
-import ipaddress
+import errno
+import fcntl
 import os
-import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,18 @@ from typing import Any
 import numpy as np
 
 from ..control import abi
-from ..control.addresses import format_address, parse_address
-from . import libbpf
+from ..control.addresses import format_address
+from . import diag, libbpf
 from .inodes import inode_of
-from .netns import netns_cookie
+from .kernel import Kernel
+from .listening import listening_everywhere, listening_in
+from .netns import netns_inum
 
-_LISTEN = 1 << 10  # TCP_LISTEN as a bit of the diagnostics' state mask
+_NS_GET_USERNS = 0xB701  # include/uapi/linux/nsfs.h
+_INIT_USER_NS = 0xEFFFFFFD  # PROC_USER_INIT_INO, include/linux/proc_ns.h
+
+_KEYS = {"listeners": abi.sizeof("sr_listener_key"), "owners": 8}
+"""The maps, and the sizes of their keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,25 +56,6 @@ class Owner:
     gid: int
     comm: str
     program: str | None
-
-
-def listening() -> dict[Place, set[int]]:
-    """All TCP listeners of this network namespace, with the inodes of their sockets."""
-    from pyroute2 import DiagSocket
-
-    found: dict[Place, set[int]] = {}
-    with DiagSocket() as diag:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            for message in diag.get_sock_stats(family=family, states=_LISTEN):
-                place = Place(_mapped(message["idiag_src"], family), message["idiag_sport"])
-                found.setdefault(place, set()).add(message["idiag_inode"])
-    return found
-
-
-def _mapped(text: str, family: int) -> int:
-    if family == socket.AF_INET6:
-        return int(ipaddress.IPv6Address(text))
-    return parse_address(text)
 
 
 def owners(inodes: set[int]) -> dict[int, Owner]:
@@ -126,109 +114,162 @@ def in_cgroup(pid: int, cgroup: Path, mount: Path) -> bool:
     return place == cgroup or cgroup in place.parents
 
 
-class Registry:
-    """The map `listeners`, for one network namespace and one cgroup."""
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An entry of one of the maps: its name, the key's bytes, and a struct sr_listener."""
 
-    def __init__(self, map_fd: int, cgroup: Path, mount: Path) -> None:
-        self._fd = map_fd
-        self._cookie = netns_cookie()
+    map: str
+    key: bytes
+    value: Any
+
+    @property
+    def netns(self) -> int:
+        return int(self.value["place"]["netns"])
+
+    @property
+    def place(self) -> Place:
+        place = self.value["place"]
+        return Place(int(place["hi"]) << 64 | int(place["lo"]), int(place["port"]))
+
+
+class Registry:
+    """The maps `listeners` (by place) and `owners` (by cookie), for one cgroup."""
+
+    def __init__(self, kernel: Kernel, cgroup: Path, mount: Path) -> None:
+        self._kernel = kernel
+        self._netns = netns_inum()
         self._cgroup = cgroup
         self._mount = mount
-        self._stale: set[bytes] = set()
-        self._foreign: set[tuple[Place, frozenset[int]]] = set()
+        self._stale: set[tuple[str, bytes]] = set()
+        self._foreign: dict[int, set[int]] = {}
         self.programs: dict[tuple[int, int], str] = {}
         """Paths of programs that were entered here, by inode number and device."""
 
-    def use(self, map_fd: int) -> None:
-        """Go on with the descriptor of newly loaded programs; the pinned map is the same."""
-        self._fd = map_fd
+    def use(self, kernel: Kernel) -> None:
+        """Go on with newly loaded programs; the pinned maps are the same."""
+        self._kernel = kernel
 
     def reconcile(self, *, sweep: bool = True) -> int:
         """Enter listeners that are missing, sweep entries that are stale; how many were entered."""
-        now = listening()
-        entries = {key: value for key, value in self._entries()}
-        known = {
-            _place(key)
-            for key, value in entries.items()
-            if key["netns"] == self._cookie and value["count"]
-        }
-        if sweep:
-            self._sweep(entries, now)
-        missing = {place: inodes for place, inodes in now.items() if place not in known}
-        missing = {
-            place: inodes
-            for place, inodes in missing.items()
-            if (place, frozenset(inodes)) not in self._foreign
-        }
-        if not missing:
-            return 0
-        holders = owners({inode for inodes in missing.values() for inode in inodes})
+        if self._kernel.has_overflowed():
+            self._kernel.set_overflowed(False)  # until somebody finds no room again
+        seen = listening_everywhere(self._cgroup, self._mount)
+        entries: dict[int, list[Entry]] = {netns: [] for netns in seen}
+        for each in self._entries():
+            entries.setdefault(each.netns, []).append(each)
         entered = 0
-        for place, inodes in missing.items():
-            owner = next((holders[inode] for inode in inodes if inode in holders), None)
-            if owner is not None and in_cgroup(owner.pid, self._cgroup, self._mount):
-                self._enter(place, owner, len(inodes))
-                entered += 1
-            else:
-                self._foreign.add((place, frozenset(inodes)))
-        self._foreign = {
-            (place, inodes)
-            for place, inodes in self._foreign
-            if frozenset(now.get(place, ())) == inodes
-        }
+        for netns, known in entries.items():
+            now = seen.get(netns)
+            if now is None:
+                now = listening_in(netns, int(known[0].value["owner"]["pid"]))
+            if sweep:
+                self._sweep(known, now)
+            entered += self._enter_missing(netns, known, now)
+        self._foreign = {netns: each for netns, each in self._foreign.items() if netns in seen}
         return entered
 
-    def shut(self) -> list[tuple[Any, Any]]:
-        """Keys and entries whose listeners no peer gets in to."""
-        return [(key, value) for key, value in self._entries() if value["flags"] & abi.C["SR_SHUT"]]
+    def _enter_missing(
+        self, netns: int, entries: Sequence[Entry], now: Sequence[diag.Socket]
+    ) -> int:
+        foreign = self._foreign.setdefault(netns, set())
+        foreign &= {each.cookie for each in now}
+        known = {each.key for each in entries if each.map == "owners"}
+        taken = {each.place for each in entries if each.map == "listeners" and each.value["count"]}
+        missing = [
+            each
+            for each in now
+            if each.cookie not in foreign
+            and (_cookie_key(each) not in known or place_of(each) not in taken)
+        ]
+        if not missing:
+            return 0
+        holders = owners({each.inode for each in missing})
+        entered = 0
+        for each in missing:
+            owner = holders.get(each.inode)
+            if owner is None or not in_cgroup(owner.pid, self._cgroup, self._mount):
+                foreign.add(each.cookie)
+                continue
+            place = place_of(each)
+            count = sum(place_of(other) == place for other in now)
+            self._enter(netns, each, owner, count)
+            entered += 1
+        return entered
+
+    def namespaces(self) -> dict[int, int]:
+        """The network namespaces that have listeners, and a process that listened in each."""
+        return {
+            each.netns: int(each.value["owner"]["pid"])
+            for each in self._entries("listeners")
+            if each.value["count"]
+        }
+
+    def shut(self) -> list[Entry]:
+        """The entries of listeners that let no peer in."""
+        return [each for each in self._entries() if each.value["flags"] & abi.C["SR_SHUT"]]
 
     def recorded(self) -> dict[Place, Any]:
-        """The entries of this network namespace: who listened, as it was at listen()."""
+        """Who listened, as it was at listen(), by place in this process's network namespace."""
         return {
-            _place(key): value
-            for key, value in self._entries()
-            if key["netns"] == self._cookie and value["count"]
+            each.place: each.value
+            for each in self._entries("listeners")
+            if each.value["place"]["netns"] == self._netns and each.value["count"]
         }
 
-    def reopen(self, key: Any) -> None:
+    def reopen(self, entry: Entry) -> None:
         """Let peers in again."""
-        raw = libbpf.lookup(self._fd, key.tobytes(), abi.sizeof("sr_listener"))
+        raw = libbpf.lookup(self._kernel.map(entry.map), entry.key, abi.sizeof("sr_listener"))
         if raw is None:
             return
-        entry = np.frombuffer(bytearray(raw), abi.dtype("sr_listener"))
-        entry["flags"] &= ~np.uint32(abi.C["SR_SHUT"])
-        libbpf.update(self._fd, key.tobytes(), entry.tobytes())
+        value = np.frombuffer(bytearray(raw), abi.dtype("sr_listener"))
+        value["flags"] &= ~np.uint32(abi.C["SR_SHUT"])
+        libbpf.update(self._kernel.map(entry.map), entry.key, value.tobytes())
 
-    def _entries(self) -> Iterator[tuple[Any, Any]]:
-        for raw in libbpf.keys(self._fd, abi.sizeof("sr_listener_key")):
-            value = libbpf.lookup(self._fd, raw, abi.sizeof("sr_listener"))
-            if value is not None:
-                key = np.frombuffer(raw, abi.dtype("sr_listener_key"))[0]
-                yield key, np.frombuffer(value, abi.dtype("sr_listener"))[0]
+    def _entries(self, *maps: str) -> Iterator[Entry]:
+        for name in maps or tuple(_KEYS):
+            for key in libbpf.keys(self._kernel.map(name), _KEYS[name]):
+                if not any(key):  # stands for nobody (Kernel.govern)
+                    continue
+                raw = libbpf.lookup(self._kernel.map(name), key, abi.sizeof("sr_listener"))
+                if raw is not None:
+                    yield Entry(name, key, np.frombuffer(raw, abi.dtype("sr_listener"))[0])
 
-    def _sweep(self, entries: dict[Any, Any], now: dict[Place, set[int]]) -> None:
+    def _sweep(self, entries: Sequence[Entry], now: Sequence[diag.Socket]) -> None:
+        cookies, places = {_cookie_key(each) for each in now}, {place_of(each) for each in now}
         stale = {
-            key.tobytes()
-            for key, value in entries.items()
-            if not value["count"] or (key["netns"] == self._cookie and _place(key) not in now)
+            (each.map, each.key)
+            for each in entries
+            if (each.map == "owners" and each.key not in cookies)
+            or (each.map == "listeners" and (not each.value["count"] or each.place not in places))
         }
-        for key in stale & self._stale:
-            libbpf.delete(self._fd, key)
-        self._stale = stale - self._stale
+        again = stale & self._stale
+        for name, key in again:
+            libbpf.delete(self._kernel.map(name), key)
+        self._stale -= {(each.map, each.key) for each in entries}
+        self._stale |= stale - again
 
-    def _enter(self, place: Place, owner: Owner, count: int) -> None:
-        key = np.zeros(1, abi.dtype("sr_listener_key"))
-        key["netns"], key["port"] = self._cookie, place.port
-        key["hi"], key["lo"] = place.address >> 64, place.address & (2**64 - 1)
+    def _enter(self, netns: int, found: diag.Socket, owner: Owner, count: int) -> None:
+        """Make the entries of a listener, where none came meanwhile."""
         value = np.zeros(1, abi.dtype("sr_listener"))
-        value["count"] = count
+        value["count"] = 1
+        place = value["place"][0]
+        place["netns"], place["port"] = netns, found.local_port
+        place["hi"], place["lo"] = found.local_address >> 64, found.local_address & (2**64 - 1)
         who = value["owner"][0]
         who["uid"], who["gid"], who["pid"] = owner.uid, owner.gid, owner.pid
         who["comm"][:15] = list(owner.comm.encode()[:15].ljust(15, b"\0"))
         self._describe_program(owner, who)
-        raw = libbpf.lookup(self._fd, key.tobytes(), abi.sizeof("sr_listener"))
-        if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
-            libbpf.update(self._fd, key.tobytes(), value.tobytes())  # else it came meanwhile
+        key = place.tobytes()
+        raw = libbpf.lookup(self._kernel.map("listeners"), key, abi.sizeof("sr_listener"))
+        try:
+            libbpf.insert(self._kernel.map("owners"), _cookie_key(found), value.tobytes())
+            value["count"] = count
+            if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
+                libbpf.update(self._kernel.map("listeners"), key, value.tobytes())
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            self._kernel.set_overflowed(True)
 
     def _describe_program(self, owner: Owner, who: Any) -> None:
         inode = inode_of(f"/proc/{owner.pid}/exe")
@@ -238,7 +279,10 @@ class Registry:
         if owner.program is None:
             return
         self.programs[inode.number, inode.device] = owner.program
-        above = [inode_of(str(parent)) for parent in Path(owner.program).parents]
+        if not mounted_by_host(owner.pid):
+            return
+        inside_root = f"/proc/{owner.pid}/root"
+        above = [inode_of(f"{inside_root}{parent}") for parent in Path(owner.program).parents]
         depth = 0
         for directory in above[: abi.C["SR_DEPTH"]]:
             if directory is not None:
@@ -248,5 +292,26 @@ class Registry:
         who["depth"] = depth
 
 
-def _place(key: Any) -> Place:
-    return Place(int(key["hi"]) << 64 | int(key["lo"]), int(key["port"]))
+def mounted_by_host(pid: int) -> bool:
+    """Whether a process sees mounts of the host's own user namespace (NS_GET_USERNS, ioctl_ns(2)).
+
+    Whoever has a user namespace may put any file below any directory there.
+    """
+    try:
+        with open(f"/proc/{pid}/ns/mnt", "rb") as mounts:
+            owner = fcntl.ioctl(mounts, _NS_GET_USERNS)
+    except OSError:
+        return False
+    try:
+        return os.fstat(owner).st_ino == _INIT_USER_NS
+    finally:
+        os.close(owner)
+
+
+def place_of(found: diag.Socket) -> Place:
+    """Where a listener listens."""
+    return Place(found.local_address, found.local_port)
+
+
+def _cookie_key(found: diag.Socket) -> bytes:
+    return found.cookie.to_bytes(8, sys.byteorder)

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the maps and load the programs, compiled now or kept from before.
 
-Every program is loaded by itself: one that the kernel refuses costs no other,
-and the end of the verifier's log says why.
+Every program is loaded by itself, when it is needed: one that the kernel refuses
+costs no other, and the end of the verifier's log says why.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..control import abi
 from . import libbpf
-from .bytecode import Cache, Compiled, MapSpec, digest, relocate
+from .bytecode import Cache, Compiled, MapSpec, digest, relocate, stamped
 from .compiler import compile_apart, compiler_version, source_text
-from .hooks import HOOKS, PROBE, Hook
+from .hooks import Hook
+from .instances import Instances, NoInstance
 from .perf import PerfBuffer
 
-PINNED = ("listeners", "totals")
+PINNED = ("listeners", "owners", "namespaces", "totals")
 """Maps that one agent hands to the next (bpf/maps.h)."""
 
 _PERF_EVENT_ARRAY = 4
@@ -58,7 +61,36 @@ class Loaded:
     refused: dict[str, str]
     maps: dict[str, int]
     specs: dict[str, MapSpec]
+    code: dict[str, bytes] = field(repr=False)
+    """Bytecode by the name of its function, with the descriptors of these maps."""
+    instances: Instances | None = None
+    """Of sk_lookup, which is loaded once for each network namespace."""
     events: PerfBuffer | None = None
+    arrivals: PerfBuffer | None = None
+    _loading: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def need(self, hooks: Iterable[Hook]) -> None:
+        """Load what is not loaded yet; what the kernel refuses is in `refused` afterwards."""
+        with self._loading:
+            wanted = [hook for hook in dict.fromkeys(hooks) if not self._is_known(hook)]
+            with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+                for hook, result in zip(wanted, pool.map(self._load, wanted), strict=True):
+                    if isinstance(result, Instances):
+                        self.instances = result
+                    elif isinstance(result, int):
+                        self.programs[hook.name] = result
+                    else:
+                        self.refused[hook.name] = result
+
+    def _is_known(self, hook: Hook) -> bool:
+        loaded = self.instances if hook.target == "netns" else self.programs.get(hook.name)
+        return loaded is not None or hook.name in self.refused
+
+    def _load(self, hook: Hook) -> int | str | Instances:
+        code = self.code[hook.function]
+        if hook.target == "netns":
+            return _instances(hook, code, self.maps["places"])
+        return _load_one(hook, code)
 
     def open_events(
         self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
@@ -69,6 +101,10 @@ class Loaded:
         """
         self.events = PerfBuffer(self.maps["events"], take, lost, pages)
 
+    def open_arrivals(self, take: Callable[[int, bytes], None]) -> None:
+        """Open the buffers of struct sr_arrival: few, and somebody waits for each (`wakes`)."""
+        self.arrivals = PerfBuffer(self.maps["arrivals"], take, lambda _: None, 1, wakes=True)
+
     def consume(self) -> None:
         """Hand over all events that wait in the buffers. From any thread."""
         if self.events:
@@ -76,8 +112,11 @@ class Loaded:
 
     def close(self) -> None:
         """Let programs and maps go; links and pins keep theirs."""
-        if self.events:
-            self.events.close()
+        for buffer in (self.events, self.arrivals):
+            if buffer:
+                buffer.close()
+        if self.instances:
+            self.instances.close()
         for fd in (*self.programs.values(), *self.maps.values()):
             os.close(fd)
         self.programs.clear()
@@ -104,12 +143,13 @@ def compiled(capacity: Capacity, macros: Mapping[str, int], cache: Cache | None)
 def load(
     capacity: Capacity,
     macros: Mapping[str, int],
-    hooks: tuple[Hook, ...] = (*HOOKS, PROBE),
+    hooks: Iterable[Hook] = (),
     *,
     pins: Path | None = None,
     cache: Cache | None = None,
 ) -> Loaded:
-    """Make the maps and load the programs of `hooks`.
+    """Make the maps and load the programs of `hooks`; others when they are needed
+    (`Loaded.need`).
 
     Args:
         macros: what else the text needs: SR_OFF_*.
@@ -122,23 +162,16 @@ def load(
         OSError: a map cannot be made.
     """
     code = compiled(capacity, macros, cache)
-    loaded = Loaded({}, {}, {}, code.maps)
+    loaded = Loaded({}, {}, {}, code.maps, {})
     try:
         for name, spec in code.maps.items():
             loaded.maps[name] = _map(name, spec, pins if name in PINNED else None)
-        numbers = dict(enumerate(loaded.maps.values()))
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            results = pool.map(
-                lambda hook: _load_one(hook, relocate(code.programs[hook.function], numbers)), hooks
-            )
-            for hook, result in zip(hooks, results, strict=True):
-                if isinstance(result, int):
-                    loaded.programs[hook.name] = result
-                else:
-                    loaded.refused[hook.name] = result
     except OSError:
         loaded.close()
         raise
+    numbers = dict(enumerate(loaded.maps.values()))
+    loaded.code.update((name, relocate(text, numbers)) for name, text in code.programs.items())
+    loaded.need(hooks)
     return loaded
 
 
@@ -155,10 +188,27 @@ def _map(name: str, spec: MapSpec, pins: Path | None) -> int:
     return fd
 
 
+def _instances(hook: Hook, code: bytes, places: int) -> Instances | str:
+    """The program with one instance loaded, or why the kernel refused it."""
+
+    def load_instance(place: int) -> int | str:
+        return _load_one(hook, stamped(code, abi.C["SR_PLACE_MARK"], place))
+
+    instances = Instances(load_instance, places)
+    try:
+        instances.prepare()
+    except NoInstance as error:
+        return str(error)
+    return instances
+
+
 def _load_one(hook: Hook, code: bytes) -> int | str:
     """Load one program: its descriptor, or why the kernel refused it."""
     try:
-        return libbpf.prog_load(hook.name, hook.program_type, hook.attach_type, code)
+        target = libbpf.btf_id(hook.symbol, hook.attach_type) if hook.symbol else 0
+        return libbpf.prog_load(hook.name, hook.program_type, hook.attach_type, code, target)
     except libbpf.ProgramRefused as error:
         tail = error.log.strip().splitlines()[-_LOG_TAIL:]
         return "\n".join([error.strerror or str(error), *tail])
+    except OSError as error:
+        return str(error)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reading a perf event array: one ring a CPU, looked into on a timer.
 
-The rings never wake their reader: a wake-up costs the process that caused the
-event microseconds, and the agent comes by by itself (perf_event_open(2),
-`wakeup_events`). Record layouts: include/uapi/linux/perf_event.h.
+The rings do not wake their reader unless asked to: a wake-up costs the process
+that caused the event microseconds, and the agent comes by by itself
+(perf_event_open(2), `wakeup_events`). Record layouts: include/uapi/linux/perf_event.h.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class PerfBuffer:
             may be some bytes behind what was sent.
         lost: gets a number of events for which a ring had no room.
         pages: of one ring, a power of two.
+        wakes: each event makes `waiting` readable.
     """
 
     def __init__(
@@ -62,6 +63,8 @@ class PerfBuffer:
         take: Callable[[int, bytes], None],
         lost: Callable[[int], None],
         pages: int,
+        *,
+        wakes: bool = False,
     ) -> None:
         self._lib = libbpf()
         self._lib.perf_buffer__new_raw.restype = ctypes.c_void_p
@@ -85,13 +88,20 @@ class PerfBuffer:
             config=_COUNT_SW_BPF_OUTPUT,
             sample_period=1,
             sample_type=_SAMPLE_RAW,
-            wakeup_events=_NEVER,
+            wakeup_events=1 if wakes else _NEVER,
         )
         self._handle: int | None = self._lib.perf_buffer__new_raw(
             map_fd, ctypes.c_size_t(pages), ctypes.byref(attr), self._callback, None, None
         )
         if not self._handle:
             raise OSError(ctypes.get_errno(), "the perf buffers cannot be opened")
+
+    @property
+    def waiting(self) -> int:
+        """A descriptor that is readable while events wait; it is closed with the buffer."""
+        assert self._handle, "the buffer is closed"
+        fd: int = self._lib.perf_buffer__epoll_fd(ctypes.c_void_p(self._handle))
+        return fd
 
     def consume(self) -> None:
         """Hand over all events that wait. From any thread."""

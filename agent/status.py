@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..control.model import Mode, Server
-from .enforcer import ServerState
-from .hooks import WAYS
+from .attachment import ServerState, refused_ways
 from .netns import netns_inum
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def report(agent: Agent) -> dict[str, Any]:
     rules = policy.ruleset.active()
     servers = {
         server.word: _server(
-            server,
             enforcer.servers[server],
             totals[server],
             sum(rule.server is server for rule in rules),
@@ -33,10 +32,15 @@ def report(agent: Agent) -> dict[str, Any]:
     }
     on = [state for state in enforcer.servers.values() if state.mode is not Mode.OFF]
     proven = all(state.attached and state.proof is not None and state.proof.ok for state in on)
-    enforcing = proven and any(state.mode is Mode.ENFORCE for state in on)
+    missing = enforcer.attachment.unguarded
+    enforcing = proven and not missing and any(state.mode is Mode.ENFORCE for state in on)
     table = policy.table
+    if enforcer.servers[Server.ACCEPT].attached:
+        answer = enforcer.attachment.answer
+        servers["accept"] |= {"reject_with": asdict(answer)}
     return {
         "sentence": sentence(enforcer.servers, policy.revision.revision, agent.rules_error)
+        + uncovered(len(missing))
         + agent.countdown.sentence(),
         "enforcing": enforcing,
         "agent": {
@@ -68,6 +72,11 @@ def report(agent: Agent) -> dict[str, Any]:
             "generation": enforcer.kernel.generation,
         },
         "servers": servers,
+        "namespaces": enforcer.attachment.namespaces(),
+        "programs": {
+            "named": len(table.programs) + len(table.directories),
+            "forgeable": enforcer.attachment.forgeable,
+        },
         "events": {
             "received": agent.record.received,
             "written": agent.record.log.written,
@@ -81,14 +90,14 @@ def report(agent: Agent) -> dict[str, Any]:
     }
 
 
-def _server(
-    server: Server, state: ServerState, totals: dict[str, int], rules: int
-) -> dict[str, Any]:
-    way, proof = WAYS[server], state.proof
+def _server(state: ServerState, totals: dict[str, int], rules: int) -> dict[str, Any]:
+    way, proof = state.way, state.proof
     return {
         "mode": state.mode.word,
         "hook": way.name if state.attached else None,
         "covers": way.covers if state.attached else None,
+        "misses": (way.misses or None) if state.attached else None,
+        "refused_ways": refused_ways(state),
         "proof": {
             "ok": bool(proof and proof.ok),
             "at": proof.at.isoformat(timespec="seconds").replace("+00:00", "Z") if proof else None,
@@ -96,8 +105,15 @@ def _server(
         },
         "rules": rules,
         "refused": state.refused,
-        **{name: count for name, count in totals.items() if name not in ("lost", "proofs")},
+        **{name: count for name, count in totals.items() if name != "lost"},
     }
+
+
+def uncovered(count: int) -> str:
+    """What the sentence says of network namespaces in which no peer is judged."""
+    if not count:
+        return ""
+    return f"; {count} network namespace{'s'[: count > 1]} NOT COVERED"
 
 
 def sentence(servers: dict[Server, ServerState], revision: int, rules_error: str | None) -> str:

@@ -182,12 +182,9 @@ struct sr_control {
 	u32 generation;
 	u32 mode[3]; /* SR_OFF.., indexed by server */
 	u32 probe_tgid; /* the process that proves the hooks, 0 when none does */
-	u32 probe_port; /* the port its listener uses, 0 when none */
+	u32 arrivals; /* 1: report listeners where the map `namespaces` knows nothing */
 	u64 zero; /* always 0; the verifier must not know (see decide.h) */
 	u64 probe_until; /* CLOCK_MONOTONIC, ns: a forgotten probe ends by itself */
-	u64 netns; /* cookie of the network namespace that sk_lookup is attached to */
-	u32 netns_inum; /* its inode number, as lsns(8) shows it */
-	u32 pad;
 };
 
 /* Per CPU and server. */
@@ -197,7 +194,6 @@ struct sr_totals {
 	u64 simulated; /* would have been rejections */
 	u64 exhausted; /* ran out of steps or of table: rejected */
 	u64 lost; /* events that found no room or no reader */
-	u64 proofs; /* requests of the agent's own */
 	u64 shut; /* peers turned away from a listener whose listen was rejected */
 	u64 unregistered; /* listeners for which the registry had no room */
 };
@@ -247,33 +243,52 @@ struct sr_owner {
 
 /* A wildcard listener has address 0 (IPv6) or ::ffff:0.0.0.0 (IPv4). */
 struct sr_listener_key {
-	u64 netns; /* cookie */
 	u64 hi;
 	u64 lo;
+	u32 netns; /* inode number of its network namespace, as lsns(8) shows it */
 	u32 port;
-	u32 pad;
 };
 
 #define SR_SHUT 0x1 /* its listen was rejected: no peer is let in */
 #define SR_UNBOUND 0x2 /* judged at listen(), not at bind() */
 
+/*
+ * Who listens: at a place (`listeners`, the last one to begin), or with a socket
+ * (`owners`, keyed by its cookie; cookie 0 is whoever is not known).
+ */
 struct sr_listener {
 	u32 count; /* listening sockets; 0: none any more */
 	u32 flags;
+	struct sr_listener_key place;
 	struct sr_owner owner;
+};
+
+/* Instances of sk_lookup, one a network namespace; each has its number in place of the mark. */
+#define SR_PLACES 4096
+#define SR_PLACE_MARK 0x736f636b72756c65
+
+/* Somebody listens in a network namespace that is not covered. */
+struct sr_arrival {
+	u32 netns; /* inode number */
+	u32 pid;
+	u64 cookie; /* the kernel's own for the namespace */
+	u64 monotonic; /* CLOCK_MONOTONIC, ns */
 };
 
 /* what a socket went through before it listens; keyed by its cookie */
 #define SR_BIND_EPHEMERAL 1 /* asked for port 0, as clients do: judged when it listens */
 #define SR_BIND_JUDGED 2 /* judged at bind(): not judged again when it listens */
 
-/* hooks, as events name them */
+/* hooks, as events name them and proofs are counted */
 #define SR_HOOK_CONNECT4 0
 #define SR_HOOK_CONNECT6 1
 #define SR_HOOK_POST_BIND4 2
 #define SR_HOOK_POST_BIND6 3
 #define SR_HOOK_TCP_LISTEN 4
 #define SR_HOOK_SK_LOOKUP 5
+#define SR_HOOK_SOCKET_LISTEN 6
+#define SR_HOOK_CONN_REQUEST 7
+#define SR_HOOKS 8
 
 struct sr_event {
 	u16 version; /* SR_ABI_VERSION */

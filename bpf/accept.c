@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * accept, fallback: sk_lookup in one network namespace, where the kernel looks
- * for a listener on behalf of a SYN. A rejected peer gets a reset.
+ * accept, fallback: sk_lookup, where the kernel looks for a listener on behalf of
+ * a SYN. A rejected peer gets a reset. Each network namespace has an instance of
+ * its own, because the program has no other way to know where it runs.
  *
  * The hook also runs for ports on which nobody listens; the registry keeps
- * those out, so a port scan is not a thousand accept requests. A SYN that is
- * sent again is judged again.
+ * those out, so a port scan is not a thousand accept requests. Where the whole
+ * host is governed and the registry has had no room for a listener, every SYN is
+ * judged until the agent has made room, those without an entry as for nobody
+ * known (the entry with the empty key). A SYN that is sent again is judged again.
  */
 #include "judge.h"
 
@@ -14,6 +17,24 @@ static __always_inline struct sr_listener *sr_find(struct sr_listener_key *key)
 	struct sr_listener *listener = listeners.lookup(key);
 
 	return listener && listener->count ? listener : NULL;
+}
+
+static __always_inline int sr_has_overflowed(void)
+{
+	u32 zero = 0, *flag = overflowed.lookup(&zero);
+
+	return flag && *flag;
+}
+
+/* The namespace of this instance: the agent writes its place over the mark (agent/bytecode.py). */
+static __always_inline u32 sr_here(void)
+{
+	u64 place = SR_PLACE_MARK;
+	u32 *netns;
+
+	asm volatile("" : "+r"(place));
+	netns = places.lookup((u32 *)&place);
+	return netns ? *netns : 0;
 }
 
 int sr_sk_lookup(struct bpf_sk_lookup *ctx)
@@ -39,7 +60,7 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 	}
 
 	/* the kernel prefers the exact address, then its family's wildcard, then :: */
-	key.netns = c->netns;
+	key.netns = sr_here();
 	key.port = ctx->local_port;
 	key.hi = w[SR_W_LOCAL_HI];
 	key.lo = w[SR_W_LOCAL_LO];
@@ -53,16 +74,16 @@ int sr_sk_lookup(struct bpf_sk_lookup *ctx)
 		key.lo = 0;
 		listener = sr_find(&key);
 	}
+	if (!listener && sr_has_overflowed()) { /* perhaps one that found no room */
+		struct sr_listener_key nobody = {};
+
+		listener = sr_find(&nobody);
+	}
 	if (!listener)
 		return SK_PASS;
-	if (listener->flags & SR_SHUT) {
-		u32 server = SR_LISTEN;
-		struct sr_totals *total = totals.lookup(&server);
-
-		if (total)
-			SR_ADD(total->shut);
+	if (sr_is_shut(listener))
 		return SK_DROP;
-	}
-	return sr_judge(ctx, SR_ACCEPT, SR_HOOK_SK_LOOKUP, w, &listener->owner) == SR_ALLOW ? SK_PASS :
-										     SK_DROP;
+	return sr_judge(ctx, SR_ACCEPT, SR_HOOK_SK_LOOKUP, w, &listener->owner, key.netns) == SR_ALLOW ?
+		       SK_PASS :
+		       SK_DROP;
 }

@@ -35,7 +35,7 @@ int sr_connect4(struct bpf_sock_addr *ctx)
 	w[SR_W_REMOTE_LO] = sr_ip4(ctx->user_ip4);
 	if (!ctx->user_ip4)
 		w[SR_W_REMOTE_LO] = w[SR_W_LOCAL_LO] ? w[SR_W_LOCAL_LO] : SR_LOOPBACK4;
-	return sr_judge(ctx, SR_CONNECT, SR_HOOK_CONNECT4, w, NULL) == SR_ALLOW;
+	return sr_judge(ctx, SR_CONNECT, SR_HOOK_CONNECT4, w, NULL, 0) == SR_ALLOW;
 }
 
 int sr_connect6(struct bpf_sock_addr *ctx)
@@ -60,5 +60,5 @@ int sr_connect6(struct bpf_sock_addr *ctx)
 		else if (w[SR_W_REMOTE_LO] == 0x0000ffff00000000ULL) /* ::ffff:0.0.0.0 */
 			w[SR_W_REMOTE_LO] = mapped ? w[SR_W_LOCAL_LO] : SR_LOOPBACK4;
 	}
-	return sr_judge(ctx, SR_CONNECT, SR_HOOK_CONNECT6, w, NULL) == SR_ALLOW;
+	return sr_judge(ctx, SR_CONNECT, SR_HOOK_CONNECT6, w, NULL, 0) == SR_ALLOW;
 }

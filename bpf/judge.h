@@ -38,22 +38,32 @@ static __always_inline u64 sr_ip6_half(u32 first, u32 second)
  * The probe has an end of its own, or an agent killed meanwhile would leave whoever
  * gets the process number next unjudged.
  */
-static __always_inline int sr_is_proof(const struct sr_control *c, const u64 *w,
+static __always_inline int sr_is_proof(const struct sr_control *c, u32 hook,
 				       const struct sr_owner *owner)
 {
+	u64 *seen;
+
 	if (!c->probe_tgid || bpf_ktime_get_ns() > c->probe_until)
 		return 0;
-	if (owner)
-		return c->probe_port && (w[SR_W_PORTS] >> 16) == c->probe_port;
-	return (u32)(bpf_get_current_pid_tgid() >> 32) == c->probe_tgid;
+	if ((owner ? owner->pid : sr_tgid()) != c->probe_tgid)
+		return 0;
+	seen = proofs.lookup(&hook);
+	if (seen)
+		SR_ADD(*seen);
+	return 1;
 }
 
-static __always_inline u32 sr_current_netns(void)
+/* Whether nobody is let in to a listener, because its own listen was rejected. */
+static __always_inline int sr_is_shut(const struct sr_listener *listener)
 {
-	u64 proxy = sr_read64(bpf_get_current_task(), SR_OFF_TASK_NSPROXY);
-	u64 net = proxy ? sr_read64(proxy, SR_OFF_NSPROXY_NET) : 0;
+	u32 server = SR_LISTEN;
+	struct sr_totals *total = totals.lookup(&server);
 
-	return net ? sr_read32(net, SR_OFF_NET_INUM) : 0;
+	if (!(listener->flags & SR_SHUT))
+		return 0;
+	if (total)
+		SR_ADD(total->shut);
+	return 1;
 }
 
 static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 server, u32 rule,
@@ -90,9 +100,9 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	} else {
 		u64 file = sr_exe_file();
 
-		event.pid = bpf_get_current_pid_tgid() >> 32;
+		event.pid = sr_tgid();
 		event.netns = sr_current_netns();
-		bpf_get_current_comm(event.comm, SR_COMM);
+		sr_comm(event.comm);
 		sr_program(file, &event.program);
 		sr_remember_path(file, &event.program);
 	}
@@ -102,10 +112,11 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 
 /*
  * Judge a request whose addresses and ports are in w. Returns SR_DENY only where
- * the server enforces.
+ * the server enforces. `netns` is the listener's network namespace; a caller's is
+ * its own.
  */
 static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
-				    const struct sr_owner *owner)
+				    const struct sr_owner *owner, u32 netns)
 {
 	u32 zero = 0, row = server, generation, mode, rule, index;
 	struct sr_control *c = control.lookup(&zero);
@@ -119,10 +130,8 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 	for (int i = 0; i < SR_WORDS; i++)
 		w[i] ^= c->zero;
 	w[SR_W_BITS] |= server;
-	if (sr_is_proof(c, w, owner)) {
-		SR_ADD(total->proofs);
+	if (sr_is_proof(c, hook, owner))
 		return SR_ALLOW;
-	}
 	mode = c->mode[server];
 	if (mode == SR_OFF)
 		return SR_ALLOW;
@@ -159,7 +168,7 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 			SR_ADD(total->simulated);
 	}
 	if (rule & (SR_REJECT | SR_AUDIT | SR_MESSAGE | SR_CAPTURE))
-		sr_emit(ctx, h, server, rule, mode, hook, w, owner, c->netns_inum, total);
+		sr_emit(ctx, h, server, rule, mode, hook, w, owner, netns, total);
 	return (rule & SR_REJECT) && mode == SR_ENFORCE ? SR_DENY : SR_ALLOW;
 }
 

@@ -19,10 +19,13 @@ static __always_inline void sr_note_bind(struct bpf_sock_addr *ctx)
 	u64 cookie;
 	u32 ephemeral = SR_BIND_EPHEMERAL;
 
-	if (!sr_is_tcp(ctx->type, ctx->protocol) || ctx->user_port)
+	if (!sr_is_tcp(ctx->type, ctx->protocol))
 		return;
 	cookie = bpf_get_socket_cookie(ctx);
-	binds.update(&cookie, &ephemeral);
+	if (ctx->user_port) /* what an earlier bind() asked for, and did not get or gave up */
+		binds.delete(&cookie);
+	else
+		binds.update(&cookie, &ephemeral);
 }
 
 int sr_bind4(struct bpf_sock_addr *ctx)
@@ -46,7 +49,7 @@ static __always_inline int sr_post_bind(struct bpf_sock *ctx, u32 hook, u64 *w)
 		return SR_ALLOW;
 	w[SR_W_BITS] = SR_BIT_LOCAL_KNOWN;
 	w[SR_W_PORTS] = (u64)(ctx->src_port & 0xffff) << 16;
-	if (sr_judge(ctx, SR_LISTEN, hook, w, NULL) == SR_DENY)
+	if (sr_judge(ctx, SR_LISTEN, hook, w, NULL, 0) == SR_DENY)
 		return SR_DENY;
 	binds.update(&cookie, &judged);
 	return SR_ALLOW;

@@ -6,7 +6,8 @@
  * that a climb from its dentry to the root of the mount tree passes, so neither
  * comm nor argv, which any process can set, has a say. Offsets (SR_OFF_*) come
  * from the running kernel's BTF. A task without an executable (a kernel thread)
- * has program number 0, unknown.
+ * has program number 0, unknown. User, group and comm are read from the task as
+ * well: in older kernels (Linux 5.10, 6.1) sockops has no helpers for them.
  *
  * How deep a climb is stands in the map, not in a register: the verifier would
  * follow every combination of iteration and depth.
@@ -29,6 +30,81 @@ static __always_inline u64 sr_read64(u64 base, u32 offset)
 static __always_inline u32 sr_read32(u64 base, u32 offset)
 {
 	u32 value = 0;
+
+	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
+	return value;
+}
+
+/*
+ * The address in a pointer that the verifier has a type for. Such a pointer is not
+ * readable at any offset, and not everywhere a kernel pointer in its eyes; what is
+ * read from the stack is a number.
+ */
+#define sr_address(pointer)                                                        \
+	({                                                                         \
+		const void *_slot = (const void *)(pointer);                       \
+		u64 _address = 0;                                                  \
+		bpf_probe_read_kernel(&_address, sizeof(_address), (void *)&_slot); \
+		_address;                                                          \
+	})
+
+/* The network namespace of a socket, and that of the current task: address, inode number. */
+static __always_inline u64 sr_socket_net(u64 sk)
+{
+	return sr_read64(sk, SR_OFF_SK_NET);
+}
+
+static __always_inline u32 sr_socket_netns(u64 sk)
+{
+	return sr_read32(sr_socket_net(sk), SR_OFF_NET_INUM);
+}
+
+/*
+ * Whether sk_lookup is attached in a network namespace, and not in one that had its
+ * number before. Where the kernel does not tell the agent cookies (before Linux 5.14)
+ * nothing is certain, and the answer is no.
+ */
+static __always_inline int sr_is_covered(u64 net)
+{
+	u32 inum = sr_read32(net, SR_OFF_NET_INUM);
+	u64 *cookie = namespaces.lookup(&inum);
+
+	return cookie && *cookie && *cookie == sr_read64(net, SR_OFF_NET_COOKIE);
+}
+
+static __always_inline u32 sr_current_netns(void)
+{
+	u64 proxy = sr_read64(bpf_get_current_task(), SR_OFF_TASK_NSPROXY);
+	u64 net = proxy ? sr_read64(proxy, SR_OFF_NSPROXY_NET) : 0;
+
+	return net ? sr_read32(net, SR_OFF_NET_INUM) : 0;
+}
+
+static __always_inline u32 sr_tgid(void)
+{
+	return sr_read32(bpf_get_current_task(), SR_OFF_TASK_TGID);
+}
+
+/* A kernel thread asks for nobody in particular (MPTCP opens subflows by one): unknown, not root. */
+static __always_inline void sr_ids(u32 *uid, u32 *gid)
+{
+	u64 task = bpf_get_current_task(), cred = sr_read64(task, SR_OFF_TASK_CRED);
+	u64 mm = sr_read64(task, SR_OFF_TASK_MM);
+	u32 nobody = ((mm | -mm) >> 63) - 1; /* all ones without an address space */
+
+	asm volatile("" : "+r"(nobody));
+	*uid = sr_read32(cred, SR_OFF_CRED_UID) | nobody;
+	*gid = sr_read32(cred, SR_OFF_CRED_GID) | nobody;
+}
+
+static __always_inline void sr_comm(u8 *comm)
+{
+	bpf_probe_read_kernel(comm, SR_COMM, (void *)(bpf_get_current_task() + SR_OFF_TASK_COMM));
+}
+
+static __always_inline u32 sr_read16(u64 base, u32 offset)
+{
+	u16 value = 0;
 
 	bpf_probe_read_kernel(&value, sizeof(value), (void *)(base + offset));
 	return value;
@@ -67,10 +143,30 @@ struct sr_climb {
 	u64 mount;
 };
 
+/*
+ * All ones where the mounts are those of the host's own user namespace. Whoever has one of
+ * his own may put any file below any directory there, so what lies above says nothing.
+ */
+static __always_inline u64 sr_is_mounted_by_host(u64 mount)
+{
+	u64 user = sr_read64(sr_read64(mount, SR_OFF_MOUNT_NS), SR_OFF_MNT_NS_USER);
+	u64 level = sr_read32(user, SR_OFF_USER_NS_LEVEL), host;
+
+	host = ((level | -level) >> 63) - 1;
+	asm volatile("" : "+r"(host));
+	return host;
+}
+
+/* A climb from nowhere ends at once. */
 static __always_inline void sr_climb_from(u64 file, struct sr_climb *at)
 {
+	u64 host;
+
 	at->dentry = sr_read64(file, SR_OFF_FILE_DENTRY);
 	at->mount = sr_read64(file, SR_OFF_FILE_MNT) - SR_OFF_MOUNT_MNT;
+	host = sr_is_mounted_by_host(at->mount);
+	at->dentry &= host;
+	at->mount &= host;
 }
 
 /* If at the root of a mount, step out to where it is mounted: 1 moved, 0 not needed, -1 at the end. */
@@ -203,9 +299,10 @@ static __always_inline u32 sr_known_program(const struct sr_inode *program, u32 
 /* Words of the current task: SR_W_IDS, SR_W_PROGRAM and the directory bits. */
 static __always_inline void sr_gather_caller(const struct sr_header *h, u32 generation, u64 *w)
 {
-	u64 ids = bpf_get_current_uid_gid();
+	u32 uid, gid;
 
-	w[SR_W_IDS] = ids << 32 | ids >> 32;
+	sr_ids(&uid, &gid);
+	w[SR_W_IDS] = (u64)uid << 32 | gid;
 	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES)) {
 		u64 file = sr_exe_file();
 		struct sr_inode program;

@@ -20,6 +20,8 @@ _MODES = {mode.word: mode for mode in Mode}
 _KEYS = {
     "product": ("audit", "message", "capture"),
     "servers": tuple(server.word for server in Server),
+    "hooks": tuple(server.word for server in Server),
+    "accept": ("reject_with",),
     "agent": ("cgroup", "logins"),
     "audit": ("max_bytes", "keep"),
     "events": ("buffer_pages",),
@@ -39,6 +41,9 @@ _KEYS = {
     ),
 }
 _FORMATS = ("rfc5424", "rfc3164")
+
+REJECT_WITH = ("auto", "reset", "drop")
+"""What a rejected peer gets; `auto` is whatever the hook gives."""
 
 
 def known_keys() -> dict[str, tuple[str, ...]]:
@@ -68,6 +73,30 @@ class MessageSettings:
     command_per_minute: int = 60
 
 
+HOOK_WAYS: dict[Server, tuple[str, ...]] = {
+    Server.LISTEN: ("fmod_ret", "lsm", "post_bind"),
+    Server.ACCEPT: ("fmod_ret", "lsm", "sk_lookup"),
+    Server.CONNECT: ("cgroup",),
+}
+"""The ways in which a server can be enforced, best first; agent/hooks.py says what they are."""
+
+_AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class HookSettings:
+    """Which way each server takes: a word of HOOK_WAYS, or `auto` for the best that works."""
+
+    listen: str = _AUTO
+    accept: str = _AUTO
+    connect: str = _AUTO
+
+    def forced(self) -> dict[Server, str]:
+        """The ways of the servers that may take no other."""
+        chosen: dict[Server, str] = {each: getattr(self, each.word) for each in Server}
+        return {server: word for server, word in chosen.items() if word != _AUTO}
+
+
 LOGINS = ("sshd", "sshd-session", "dropbear", "in.telnetd", "telnetd")
 """Programs through which people log in over the network, by the last part of their path."""
 
@@ -86,11 +115,15 @@ class AgentConfig:
     the size of the event buffer of one CPU, a power of two. Captured
     transactions are kept `captures_keep_days` days after they were last seen,
     and the last `captures_keep_rows` of them. `logins` are the names of the
-    programs whose connections and listeners `apply` watches over.
+    programs whose connections and listeners `apply` watches over. `hooks` is how each
+    server is enforced. `reject_with` is what a peer gets that no rule lets in: a reset,
+    silence, or what the hook gives.
     """
 
     product: Product = Product()
     modes: dict[Server, Mode] = field(default_factory=_all_off)
+    hooks: HookSettings = HookSettings()
+    reject_with: str = REJECT_WITH[0]
     cgroup: str | None = None
     audit_max_bytes: int = 64 * 1024 * 1024
     audit_keep: int = 8
@@ -113,6 +146,12 @@ def parse_agent_config(text: str, *, file: str) -> AgentConfig:
     config = AgentConfig(
         product=_product(document, tables["product"]),
         modes={server: _mode(document, tables["servers"], server) for server in Server},
+        hooks=HookSettings(
+            **{each.word: _way(document, tables["hooks"], each) for each in Server}
+        ),
+        reject_with=_word(
+            document, tables["accept"], ("accept", "reject_with"), "reject_with", REJECT_WITH
+        ),
         cgroup=_cgroup(document, tables["agent"]),
         audit_max_bytes=_number(
             document, tables, ("audit", "max_bytes"), shipped.audit_max_bytes, (1024, 1 << 50)
@@ -155,6 +194,28 @@ def _mode(document: TomlDocument, table: dict[str, object], server: Server) -> M
         document.wrong_value(("servers", server.word), message, near or f"use {words}")
         return Mode.OFF
     return mode
+
+
+def _way(document: TomlDocument, table: dict[str, object], server: Server) -> str:
+    known, place = (_AUTO, *HOOK_WAYS[server]), ("hooks", server.word)
+    return _word(document, table, place, f"the hook of {server.word}", known)
+
+
+def _word(
+    document: TomlDocument,
+    table: dict[str, object],
+    place: tuple[str, str],
+    what: str,
+    known: tuple[str, ...],
+) -> str:
+    """One of the known words; the first where nothing is said, or something else."""
+    word = table.get(place[1], known[0])
+    if isinstance(word, str) and word in known:
+        return word
+    near = did_you_mean(word, known) if isinstance(word, str) else ""
+    words = listed((f'"{each}"' for each in known), "or")
+    document.wrong_value(place, f"{what} is {shown(word)}", near or f"use {words}")
+    return known[0]
 
 
 def _cgroup(document: TomlDocument, table: dict[str, object]) -> str | None:

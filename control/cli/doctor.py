@@ -24,8 +24,9 @@ _PATIENCE = 120.0  # seconds; compiling the programs under emulation takes some 
 def doctor(context: click.Context, as_json: bool) -> None:
     """Find out what this kernel can do.
 
-    Loads hook by hook, and says what is missing for more. Nothing is attached. Needs
-    root. Exit status 1 when a server cannot be enforced.
+    Tries hook by hook with a request of its own, and says what is missing for more.
+    Nothing is judged and nothing stays. Needs root. Exit status 1 when a server cannot be
+    enforced.
 
     \b
     Example:
@@ -77,10 +78,16 @@ def _lines(report: dict[str, Any]) -> list[str]:
          _first_line(server.get("detail", "")))
         for name, server in (report.get("servers") or {}).items()
     ]  # fmt: skip
+    notes = [
+        (render.safe(name), note)
+        for name, server in (report.get("servers") or {}).items()
+        for note in limits(server)
+    ]
     if checks:
         lines += ["", *render.table(("", "CHECK", "FOUND"), checks)]
     if servers:
         lines += ["", *render.table(("", "SERVER", "HOOK", "COVERS"), servers)]
+        lines += [*([""] if notes else []), *render.facts(notes)]
     else:
         lines += [
             "",
@@ -100,3 +107,20 @@ def _first_line(text: object) -> str:
     """Details of a refused program are the verifier's log; the whole of it is in --json."""
     lines = str(text).strip().splitlines()
     return render.safe(lines[0]) if lines else ""
+
+
+def limits(server: dict[str, Any]) -> list[str]:
+    """What a server's way leaves open, and why no better one is taken."""
+    notes = []
+    if misses := server.get("misses"):
+        notes.append(f"not covered: {render.safe(misses)}")
+    for way in server.get("refused_ways") or []:
+        notes.append(f"not by {render.safe(way.get('hook', '?'))}: {_in_short(way.get('why'))}")
+    return notes
+
+
+def _in_short(text: object) -> str:
+    """The error and, where a verifier spoke, the last that it found fault with."""
+    first, *log = str(text).strip().splitlines() or [""]
+    faults = [line for line in log if not line.startswith("processed ")]
+    return render.safe("; ".join([first, *faults[-1:]]))

@@ -11,6 +11,7 @@ import click
 from .. import render
 from ..messages import summary
 from ..times import age, local_text, parse_utc
+from .doctor import limits
 from .failures import Failed, document
 from .options import SERVERS, SETTINGS, here, json_option, root_option
 
@@ -177,14 +178,53 @@ def _facts(report: dict[str, Any], now: datetime) -> list[tuple[str, str]]:
             "reach",
             f"cgroup {agent.get('cgroup', '?')}, network namespace {agent.get('netns', '?')}",
         ),
+        *(("", line) for line in _namespaces(report.get("namespaces"))),
+        *(("programs", line) for line in _programs(report.get("programs"))),
     ]
     return [(name, render.safe(text)) for name, text in facts]
+
+
+def _programs(programs: object) -> list[str]:
+    """Whether a process can pass for another program, where rules name programs."""
+    if not isinstance(programs, dict) or not programs.get("named") or not programs["forgeable"]:
+        return []
+    return [
+        "can be forged by who may make user namespaces (sysctl user.max_user_namespaces); no"
+        f" guard: {programs['forgeable']}"
+    ]
+
+
+def _namespaces(namespaces: object) -> list[str]:
+    """Where peers are judged by sk_lookup, one instance of it a network namespace."""
+    if not isinstance(namespaces, dict):
+        return []
+    covered, missing = namespaces.get("covered") or [], namespaces.get("missing") or {}
+    others = len(covered) - 1
+    lines = []
+    if others > 0:
+        lines.append(f"sk_lookup in this and {render.plural(others, 'other network namespace')}")
+    lines += [f"network namespace {inum} is NOT COVERED: {why}" for inum, why in missing.items()]
+    for inum, why in (namespaces.get("without_reset") or {}).items():
+        lines.append(f"network namespace {inum}: rejected peers get no answer, not a reset: {why}")
+    return lines
+
+
+def _answer(answer: dict[str, Any]) -> list[str]:
+    """What a rejected peer gets, and why that is not what was wanted."""
+    given = {"reset": "a reset", "drop": "no answer, and time out"}.get(answer.get("given", ""))
+    notes = [f"rejected peers get {given}"] if given else []
+    if why := answer.get("why"):
+        notes.append(render.coloured(render.safe(why), render.WARN))
+    return notes
 
 
 def _notes(server: dict[str, Any], proof: dict[str, Any], mode: str) -> list[str]:
     notes = []
     if covers := server.get("covers"):
         notes.append(render.safe(covers))
+    if answer := server.get("reject_with"):
+        notes += _answer(answer)
+    notes += [render.coloured(note, render.FAINT) for note in limits(server)]
     if refused := server.get("refused"):
         notes.append(render.coloured(f"refused: {render.safe(refused)}", render.BAD))
     if mode != "off" and not proof.get("ok") and proof.get("why"):

@@ -120,6 +120,35 @@ def test_less_than_asked_for_is_1(cli: Cli, agent: FakeAgent) -> None:
     assert cli("status", "--json").code == 1
 
 
+def test_where_peers_are_judged_is_said(cli: Cli, agent: FakeAgent) -> None:
+    agent.results["status"] = report(
+        namespaces={
+            "own": 1,
+            "covered": [1, 2, 3],
+            "missing": {"4": "no room"},
+            "without_reset": {"5": "no luck"},
+        }
+    )
+    out = cli("status").out
+    assert "sk_lookup in this and 2 other network namespaces" in out
+    assert "network namespace 4 is NOT COVERED: no room" in out
+    assert "network namespace 5: rejected peers get no answer, not a reset: no luck" in out
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("reset", "rejected peers get a reset"), ("drop", "rejected peers get no answer")],
+)
+def test_what_a_rejected_peer_gets_is_said(
+    cli: Cli, agent: FakeAgent, given: str, said: str
+) -> None:
+    answer = {"given": given, "wanted": "auto", "why": "it is so"}
+    agent.results["status"] = report(servers={"accept": server(reject_with=answer)})
+    out = cli("status").out
+    assert said in out
+    assert "it is so" in out
+
+
 @pytest.mark.parametrize(
     ("ruleset", "said"),
     [

@@ -3,6 +3,7 @@
 
 client.py connect KIND ADDRESS PORT [SOURCE [SOURCE_PORT]]
 client.py listen KIND ADDRESS PORT      (holds until stdin closes; prints the port)
+client.py stages KIND ADDRESS PORT      (prints what came of bind() and of two listen()s)
 """
 
 import errno
@@ -21,7 +22,7 @@ def make(kind, address):
     if kind.startswith("udp"):
         return socket.socket(family, socket.SOCK_DGRAM)
     made = socket.socket(family, socket.SOCK_STREAM, MPTCP if kind.startswith("mptcp") else 0)
-    made.settimeout(None if kind.startswith("fastopen") else 5)
+    made.settimeout(None if kind.startswith("fastopen") else 1 if kind == "hasty" else 5)
     return made
 
 
@@ -62,6 +63,8 @@ def listen(kind, address, port):
     listener = make(kind, address)
     if kind in ("dual", "dual-unbound"):
         listener.setsockopt(*V6ONLY_OFF)
+    if kind == "group":
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     if "unbound" not in kind:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((address, int(port)))
@@ -78,10 +81,25 @@ def listen(kind, address, port):
             listener.accept()[0].close()
 
 
+def outcome(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "ok"
+
+
+def stages(kind, address, port):
+    listener = make(kind, address)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound = outcome(listener.bind, (address, int(port)))
+    print(bound, outcome(listener.listen, 5), outcome(listener.listen, 6), flush=True)
+
+
 def main():
     action, *arguments = sys.argv[1:]
     try:
-        {"connect": connect, "listen": listen}[action](*arguments)
+        {"connect": connect, "listen": listen, "stages": stages}[action](*arguments)
     except OSError as error:
         print(
             errno.errorcode.get(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from .sandbox import Sandbox, sweep
 @pytest.fixture(scope="session", autouse=True)
 def _no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sweep()
-    Sandbox.programs = tmp_path_factory.mktemp("programs")
+    kept = os.environ.get("SOCKRULES_TEST_PROGRAMS")  # of another run, for slow machines
+    Sandbox.programs = Path(kept) if kept else tmp_path_factory.mktemp("programs")
     yield
     sweep()
 

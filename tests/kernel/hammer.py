@@ -6,10 +6,10 @@ hammer.py --rounds N TARGET...  (N rounds)
 
 A single target is tried without a pause, so that no gap is too short to be met.
 
-A target is connect:PORT, connect:PORT:SOURCE (the address it comes from) or
-listen:PORT, on loopback. The last line is JSON: target -> outcome -> how often.
-An outcome is `ok` or the error's name. Connections end with a reset, so that
-no port is left waiting.
+A target is connect:PORT, connect:PORT:SOURCE (the address it comes from), hasty:PORT
+(a connect that waits for no second SYN) or listen:PORT, on loopback. The last line
+is JSON: target -> outcome -> how often. An outcome is `ok` or the error's name.
+Connections end with a reset, so that no port is left waiting.
 """
 
 import errno
@@ -26,7 +26,7 @@ RESET = struct.pack("ii", 1, 0)  # struct linger, socket(7)
 def attempt(target):
     action, port, *source = target.split(":")
     with socket.socket() as one:
-        one.settimeout(10)
+        one.settimeout(0.5 if action == "hasty" else 10)
         try:
             if action == "listen":
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -38,7 +38,7 @@ def attempt(target):
                     one.bind((source[0], 0))
                 one.connect(("127.0.0.1", int(port)))
         except OSError as error:
-            return errno.errorcode.get(error.errno, str(error))
+            return errno.errorcode.get(error.errno, "timeout")
     return "ok"
 
 

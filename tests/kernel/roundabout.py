@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .sandbox import PYTHON, Sandbox
+from .processes import PYTHON
+from .sandbox import Sandbox
 
 STEPS = Path(__file__).with_name("steps.py").read_text()  # other users may not reach the file
 
@@ -55,7 +56,7 @@ def walking(
     box: Sandbox, *steps: str, user: int | None = None, program: Sequence[str] = (PYTHON,)
 ) -> Iterator[Walk]:
     """Steps that wait or serve meanwhile."""
-    governed = box._governed(command(*steps, program=program), user)
+    governed = box.governed(command(*steps, program=program), user)
     with subprocess.Popen(
         governed, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -11,52 +11,45 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sockrules.agent.enforcer import cgroup_mount, mount_bpffs
+from sockrules.agent.hooks import WAYS, Way
 from sockrules.control.client import Client
+from sockrules.control.model import Server
 from sockrules.control.paths import PINS, Paths
 
+from .processes import Processes
+
 PREFIX = "srtest"
-CLIENT = Path(__file__).with_name("client.py").read_text()  # other users may not reach the file
-HAMMER = Path(__file__).with_name("hammer.py")
-PYTHON = "/usr/bin/python3"
 _numbers = itertools.count()
 
 
-Outcomes = dict[str, dict[str, int]]
-"""Target of hammer.py -> `ok` or the error's name -> how often."""
+FALLBACK = {"listen": "post_bind", "accept": "sk_lookup"}
+"""What most tests run with, on every kernel: bind() fails, peers get a reset."""
+
+BEST: dict[str, str] = {}
+"""What a host gets that says nothing. test_ways.py is about it."""
 
 
-class Hammer:
-    """A running hammer.py."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def stop(self) -> Outcomes:
-        """End it; what it met."""
-        out, _ = self._process.communicate(timeout=30)
-        return dict(json.loads(out))
-
-
-class Sandbox:
+class Sandbox(Processes):
     """Agents and clients run inside; nothing outside is governed."""
 
     programs: Path | None = None
     """Where compiled programs are kept for all sandboxes of a run."""
 
     def __init__(self, directory: Path) -> None:
-        self.name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
+        name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
+        super().__init__(name, cgroup_mount() / name)
         self.paths = Paths(directory / self.name)
-        self.cgroup = cgroup_mount() / self.name
         self.agent: subprocess.Popen[str] | None = None
         self._audit_seen = 0
 
@@ -68,8 +61,7 @@ class Sandbox:
             self.paths.state_dir.mkdir(parents=True)
             (self.paths.state_dir / "programs").symlink_to(self.programs)
         self.cgroup.mkdir()
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        self.inside(["ip", "link", "set", "lo", "up"])
+        self.add()
         self.configure()
 
     def close(self) -> None:
@@ -81,11 +73,21 @@ class Sandbox:
 
     # -- the agent ----------------------------------------------------------------------
 
-    def configure(self, product: str = 'audit = "yes"', events: str = "", **modes: str) -> None:
-        servers = "".join(f'{server} = "{mode}"\n' for server, mode in modes.items())
+    def configure(
+        self,
+        product: str = 'audit = "yes"',
+        events: str = "",
+        hooks: Mapping[str, str] = FALLBACK,
+        reject_with: str = "auto",
+        **modes: str,
+    ) -> None:
+        def lines(values: Mapping[str, str]) -> str:
+            return "".join(f'{key} = "{value}"\n' for key, value in values.items())
+
         self.paths.agent_config.write_text(
-            f'[product]\n{product}\n[servers]\n{servers}[agent]\ncgroup = "{self.cgroup}"\n'
-            f"[events]\n{events}\n"
+            f'[product]\n{product}\n[servers]\n{lines(modes)}[hooks]\n{lines(hooks)}'
+            f'[accept]\nreject_with = "{reject_with}"\n'
+            f'[agent]\ncgroup = "{self.cgroup}"\n[events]\n{events}\n'
         )
 
     def start(self, rules: str = "", *options: str, wait: bool = True) -> None:
@@ -94,13 +96,13 @@ class Sandbox:
             self.paths.rules.write_text(rules)
         command = [sys.executable, "-m", "sockrules.agent", "run"]
         self.agent = subprocess.Popen(
-            self._enter([*command, "--root", str(self.paths.root), *options]),
+            self.enter([*command, "--root", str(self.paths.root), *options]),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         if wait:
-            self.wait_until(self.answers, 30)
+            self.wait_until(self.answers, 120)  # emulated machines are slow
 
     def answers(self) -> bool:
         assert self.agent
@@ -134,6 +136,16 @@ class Sandbox:
             for server, state in answer["servers"].items():
                 if server in servers or not servers:
                     assert state["proof"]["ok"], f"{server}: {state}"
+
+    def way(self, server: Server) -> Way:
+        """How an active server is enforced here."""
+        name = self.call("status")["servers"][server.word]["hook"]
+        return next(way for way in WAYS[server] if way.name == name)
+
+    def links(self) -> set[str]:
+        """The hooks that are attached; sk_lookup has a link in each network namespace."""
+        names = (path.name for path in (self.paths.pins / "links").iterdir())
+        return {re.sub(r"^sk_lookup-\d+$", "sk_lookup", name) for name in names}
 
     def totals(self, server: str) -> dict[str, Any]:
         return dict(self.call("status")["servers"][server])
@@ -172,99 +184,15 @@ class Sandbox:
             return [json.loads(line) for line in self.paths.audit_log.read_text().splitlines()]
         return []
 
-    # -- processes inside ---------------------------------------------------------------
-
-    def _enter(self, command: Sequence[str]) -> list[str]:
-        return ["nsenter", f"--net=/run/netns/{self.name}", *command]
-
-    def _governed(self, command: Sequence[str], user: int | None) -> list[str]:
-        if user is not None:
-            command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
-        join = f'echo $$ > {self.cgroup}/cgroup.procs && exec "$@"'
-        return self._enter(["sh", "-c", join, "sh", *command])
-
-    def inside(
-        self, command: Sequence[str], user: int | None = None
-    ) -> subprocess.CompletedProcess[str]:
-        """Run a program in the namespace and the cgroup, as another user if asked."""
-        return subprocess.run(
-            self._governed(command, user), capture_output=True, text=True, timeout=30, check=False
-        )
-
-    def popen(self, command: Sequence[str], user: int | None = None) -> subprocess.Popen[str]:
-        """A program that has begun; its output is the caller's to read."""
-        return subprocess.Popen(
-            self._governed(command, user),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def client(self, *arguments: str | int, user: int | None = None, program: str = PYTHON) -> str:
-        """One action of client.py; what it answers: `ok` or the name of the error."""
-        done = self.inside([program, "-I", "-S", "-c", CLIENT, *map(str, arguments)], user)
-        assert done.stdout, done.stderr
-        return done.stdout.strip()
-
     @contextlib.contextmanager
-    def listener(
-        self, kind: str, address: str, port: int, user: int | None = None, program: str = PYTHON
-    ) -> Iterator[str]:
-        """A process that listens meanwhile; what came of it: a port, or the name of the error."""
-        with subprocess.Popen(
-            self._governed(
-                [program, "-I", "-S", "-c", CLIENT, "listen", kind, address, str(port)], user
-            ),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdin and process.stdout
-            try:
-                yield process.stdout.readline().strip()
-            finally:
-                with contextlib.suppress(OSError):
-                    process.stdin.close()
-                process.kill()
-
-    @contextlib.contextmanager
-    def hammer(self, *targets: str, user: int | None = None) -> Iterator[Hammer]:
-        """hammer.py, meanwhile."""
-        with subprocess.Popen(
-            self._governed([PYTHON, "-I", "-S", str(HAMMER), *targets], user),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as process:
-            assert process.stdout
-            try:
-                assert process.stdout.readline().strip() == "ready"
-                yield Hammer(process)
-            finally:
-                process.kill()
-
-    def hammered(self, rounds: int, *targets: str, user: int | None = None) -> Outcomes:
-        """So many rounds of hammer.py: how often each target met what."""
-        command = [PYTHON, "-I", "-S", str(HAMMER), "--rounds", str(rounds), *targets]
-        done = self.inside(command, user)
-        assert done.stdout, done.stderr
-        return dict(json.loads(done.stdout))
-
-    @contextlib.contextmanager
-    def background(
-        self, command: Sequence[str], user: int | None = None
-    ) -> Iterator[subprocess.Popen[str]]:
-        """A program that runs meanwhile."""
-        with subprocess.Popen(
-            self._governed(command, user),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        ) as process:
-            try:
-                yield process
-            finally:
-                process.kill()
+    def namespace(self) -> Iterator[Processes]:
+        """Another network namespace, for processes of the same cgroup, meanwhile."""
+        other = Processes(f"{self.name}-{next(_numbers)}", self.cgroup)
+        other.add()
+        try:
+            yield other
+        finally:
+            other.remove()
 
     def wait_until(self, happens: Callable[[], bool], seconds: float, what: str = "") -> None:
         deadline = time.monotonic() + seconds

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from sockrules.agent.hooks import WAYS
 from sockrules.control.model import Server
 
-from .sandbox import Outcomes, Sandbox
+from .processes import Outcomes
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 
@@ -181,11 +181,10 @@ def test_detach_leaves_nothing_behind(fresh: Sandbox) -> None:
 
 def test_off_detaches(running: Sandbox) -> None:
     links = running.paths.pins / "links"
+    left = {hook for each in (Server.LISTEN, Server.ACCEPT) for hook in running.way(each).hooks}
     for server in ("connect", "accept"):
         running.activate("off", server)
-    assert {link.name for link in links.iterdir()} == {
-        hook.name for hook in WAYS[Server.LISTEN].hooks
-    }
+    assert running.links() == {hook.name for hook in left}
     running.activate("off", "listen")
     assert list(links.iterdir()) == []
     outcomes = running.hammered(1, *TARGETS)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from .processes import PYTHON
 from .roundabout import TURNED_AWAY, by_fallback, io_uring_or_skip, steps, walking
-from .sandbox import PYTHON, Sandbox
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 

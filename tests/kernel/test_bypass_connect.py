@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from .processes import PYTHON
 from .roundabout import io_uring_or_skip, steps, walking
-from .sandbox import PYTHON, Sandbox
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from .processes import PYTHON
 from .roundabout import STEPS, command, steps
-from .sandbox import PYTHON, Sandbox
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 

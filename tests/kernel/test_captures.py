@@ -16,7 +16,8 @@ from sockrules.control.model import Server
 from sockrules.control.names import SystemNames
 from sockrules.control.suggest import suggest
 
-from .sandbox import PYTHON, Sandbox
+from .processes import PYTHON
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 

@@ -14,7 +14,7 @@ from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
 from sockrules.agent.compiler import CompileError, compile_apart
 from sockrules.agent.hooks import HOOKS, PROBE
-from sockrules.agent.loader import Capacity, compiled, load
+from sockrules.agent.loader import PINNED, Capacity, compiled, load
 
 from .sandbox import Sandbox
 
@@ -77,7 +77,7 @@ def test_pinned_maps_are_shared_and_others_are_not(fresh: Sandbox) -> None:
 
         for name in first.maps:
             same = libbpf.map_info(first.maps[name]).id == libbpf.map_info(second.maps[name]).id
-            assert same == (name in ("listeners", "totals")), name
+            assert same == (name in PINNED), name
     finally:
         first.close()
         second.close()

@@ -24,7 +24,8 @@ from sockrules.control.requests import request_from_json
 from sockrules.control.rules_file import parse_rules
 
 from . import crowd
-from .sandbox import PYTHON, Sandbox
+from .processes import PYTHON
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 

@@ -18,7 +18,8 @@ import pytest
 
 from sockrules.control.client import AgentRefused
 
-from .sandbox import PYTHON, Sandbox
+from .processes import PYTHON
+from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 
@@ -351,7 +352,7 @@ def configure_logins(box: Sandbox) -> None:
 def running(
     box: Sandbox, *arguments: str, user: int | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    command = box._governed([PYTHON, "-I", "-S", str(LOGIN_SERVER), *arguments], user)
+    command = box.governed([PYTHON, "-I", "-S", str(LOGIN_SERVER), *arguments], user)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -80,7 +80,7 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Timed]:
         box.configure(connect="enforce")
         box.paths.rules.write_text(RULES)
         box.agent = subprocess.Popen(
-            box._enter([sys.executable, str(AGENT), str(box.paths.root), str(clock.file)]),
+            box.enter([sys.executable, str(AGENT), str(box.paths.root), str(clock.file)]),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

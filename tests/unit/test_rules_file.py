@@ -104,6 +104,22 @@ def test_an_empty_agent_file_is_as_shipped() -> None:
     assert config.product == Product(audit=False, message=False, capture=False)
 
 
+@pytest.mark.parametrize(
+    ("value", "right"),
+    [
+        ('"resett"', 'did you mean reset?'),
+        ('"icmp"', 'use "auto", "reset" or "drop"'),
+        ("true", 'use "auto", "reset" or "drop"'),
+    ],
+)
+def test_a_wrong_answer_to_peers_is_told(value: str, right: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_agent_config(f"[accept]\nreject_with = {value}\n", file="agent.toml")
+    [problem] = caught.value.problems
+    assert problem.line == 2
+    assert right in str(problem)
+
+
 def test_every_setting_of_the_agent_file() -> None:
     text = """
     [product]
@@ -112,6 +128,8 @@ def test_every_setting_of_the_agent_file() -> None:
     [servers]
     listen = "simulate"
     connect = "enforce"
+    [accept]
+    reject_with = "reset"
     [agent]
     cgroup = "/sys/fs/cgroup/system.slice"
     [audit]
@@ -127,6 +145,7 @@ def test_every_setting_of_the_agent_file() -> None:
             Server.ACCEPT: Mode.OFF,
             Server.CONNECT: Mode.ENFORCE,
         },
+        reject_with="reset",
         cgroup="/sys/fs/cgroup/system.slice",
         audit_max_bytes=1024,
         audit_keep=0,
