@@ -21,6 +21,7 @@ user UID, effective-user UID, fork, pass, steal
                             the socket by SCM_RIGHTS or by pidfd_getfd(2)
 cgroup PATH, netns, userns  go on there
 visit                       another socket connects to where this one listens
+visit-until-refused         the same, over and over, until it is refused; at most 15 s
 peer PLACE                  check who the peer is
 wait                        print `waiting` and read a line
 serve                       see above
@@ -38,6 +39,7 @@ import select
 import socket
 import struct
 import sys
+import time
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_IO_URING_SETUP, SYS_IO_URING_ENTER, SYS_PIDFD_OPEN, SYS_PIDFD_GETFD = 425, 426, 434, 438
@@ -207,6 +209,13 @@ def visit(sock):
             raise OSError(errno.ETIMEDOUT, "timed out") from None
 
 
+def visit_until_refused(sock):
+    until = time.monotonic() + 15
+    while time.monotonic() < until:
+        visit(sock)
+        time.sleep(0.1)
+
+
 def serve(sock):
     print(sock.getsockname()[1], flush=True)
     while sys.stdin not in (ready := select.select([sock, sys.stdin], [], [])[0]):
@@ -310,6 +319,7 @@ STEPS = {
     "netns": leave_netns,
     "userns": lambda _: checked(LIBC.unshare(CLONE_NEWUSER)) and None,
     "visit": visit,
+    "visit-until-refused": visit_until_refused,
     "peer": check_peer,
     "wait": wait,
 }

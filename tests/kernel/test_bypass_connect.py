@@ -56,6 +56,7 @@ def test_a_deferred_fast_open_goes_where_it_was_judged(sandbox: Sandbox) -> None
     """connect() has been judged, the SYN is yet to go; sendto() with another address changes
     nothing (tcp_sendmsg_fastopen, net/ipv4/tcp.c)."""
     deferred = ("option fastopen-no-cookie 1", "option fastopen-connect 1", f"connect {ALLOWED}")
+    assert steps(sandbox, "socket inet", *deferred[:2], f"connect {DENIED}") == "EPERM"
     sent = (f"fastopen-sendto {DENIED}", "send")
     went = steps(sandbox, "socket inet", *deferred, *sent, f"peer {ALLOWED}")
     assert went == "ok"
@@ -143,6 +144,7 @@ def test_who_connects_an_inherited_or_passed_socket_is_judged(sandbox: Sandbox, 
 
 @pytest.mark.parametrize("how", ["fork", "pass", "steal"])
 def test_a_connection_that_was_handed_over_is_not_judged_again(sandbox: Sandbox, how: str) -> None:
+    assert steps(sandbox, "socket inet", f"connect {NOT_FOR_2000}", user=2000) == "EPERM"
     leave = () if how == "steal" else ("user 2000",)
     assert steps(sandbox, "socket inet", f"connect {NOT_FOR_2000}", how, *leave, "send") == "ok"
 
@@ -163,6 +165,7 @@ def test_other_user_namespaces(sandbox: Sandbox) -> None:
 
 def test_root_leaves_a_governed_cgroup_and_users_do_not(sandbox: Sandbox) -> None:
     outside = f"cgroup {sandbox.cgroup.parent}"
+    assert steps(sandbox, "socket inet", f"connect {DENIED}") == "EPERM"
     assert steps(sandbox, outside, user=2000) == "EACCES"
     assert steps(sandbox, outside, "socket inet", f"connect {DENIED}") == "ok"
 
@@ -217,6 +220,7 @@ print("silence")
 
 def test_a_tcp_of_ones_own_on_a_raw_socket_is_not_seen(sandbox: Sandbox) -> None:
     """And needs CAP_NET_RAW, which can be taken away."""
+    assert steps(sandbox, "socket inet", f"connect {DENIED}") == "EPERM"
     begin = [PYTHON, "-I", "-S", "-c", RAW_SYN]
     before = sandbox.totals("connect")["decisions"]
     assert sandbox.inside(begin).stdout.strip() == "SYN-ACK"
@@ -252,6 +256,7 @@ def test_mptcp_subflows_that_a_peer_asks_for(sandbox: Sandbox) -> None:
                     lines = sandbox.audit(2, server="connect")
             subflow = next(line for line in lines if line["destination"]["port"] == 4021)
             assert (subflow["rule"]["name"], subflow["sockrules"]["authority"]) == (name, authority)
+            assert subflow["sockrules"]["enforced"] is (authority == "no")
             assert "executable" not in subflow["process"]
     finally:
         sandbox.inside(["ip", "mptcp", "endpoint", "flush"])

@@ -20,10 +20,10 @@ PAGE = "docs/bypasses.md"
 
 CLOSERS = {
     *("cgroup/connect", "cgroup/post_bind", "sk_lookup", "fmod_ret", "lsm"),
-    *("the agent", "the kernel"),
+    *("the guard", "no guard", "the agent", "the kernel"),
 }
 KEYS = {"closed by", "open with", "test", "what helps"}
-PREFERRED = {"fmod_ret", "lsm"}
+PREFERRED = {"fmod_ret", "lsm", "the guard"}
 
 REQUIRED = {
     "TCP Fast Open", "Multipath TCP", "SMC", "IPv4-mapped addresses", "0.0.0.0 and ::",
