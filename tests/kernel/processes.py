@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pyroute2 import NetNS, netns
+
 CLIENT = Path(__file__).with_name("client.py").read_text()  # other users may not reach the file
 HAMMER = Path(__file__).with_name("hammer.py")
 HANDOVER = Path(__file__).with_name("handover.py")
@@ -40,12 +42,13 @@ class Processes:
         self._path = path
 
     def add(self) -> None:
-        subprocess.run(["ip", "netns", "add", self.name], check=True)
-        self.inside(["ip", "link", "set", "lo", "up"])
+        netns.create(self.name)
+        with NetNS(self.name) as network:
+            network.link("set", ifname="lo", state="up")
 
     def remove(self) -> None:
         """Take the name away; the namespace lives while a process is in it."""
-        subprocess.run(["ip", "netns", "del", self.name], check=True)
+        netns.remove(self.name)
 
     @property
     def path(self) -> str:

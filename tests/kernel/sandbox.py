@@ -21,8 +21,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pyroute2 import netns
+
 from sockrules.agent.enforcer import cgroup_mount, mount_bpffs
-from sockrules.agent.hooks import WAYS, Way
+from sockrules.agent.hooks import GUARD, TRACKERS, WAYS, Way
 from sockrules.control.client import Client
 from sockrules.control.model import Server
 from sockrules.control.paths import PINS, Paths
@@ -143,9 +145,10 @@ class Sandbox(Processes):
         return next(way for way in WAYS[server] if way.name == name)
 
     def links(self) -> set[str]:
-        """The hooks that are attached; sk_lookup has a link in each network namespace."""
-        names = (path.name for path in (self.paths.pins / "links").iterdir())
-        return {re.sub(r"^sk_lookup-\d+$", "sk_lookup", name) for name in names}
+        """The servers' hooks that are attached; sk_lookup has a link in each network namespace."""
+        names = {path.name for path in (self.paths.pins / "links").iterdir()}
+        judging = names - {hook.name for hook in (GUARD, *TRACKERS)}
+        return {re.sub(r"^sk_lookup-\d+$", "sk_lookup", name) for name in judging}
 
     def totals(self, server: str) -> dict[str, Any]:
         return dict(self.call("status")["servers"][server])
@@ -216,7 +219,7 @@ def sweep(name: str | None = None) -> None:
     namespaces = Path("/run/netns")
     for namespace in namespaces.glob(f"{PREFIX}-*") if namespaces.exists() else ():
         if namespace.name == name or (name is None and _is_orphan(namespace.name)):
-            subprocess.run(["ip", "netns", "del", namespace.name], check=False)
+            netns.remove(namespace.name)
     for pins in PINS.glob(f"{PREFIX}-*") if PINS.exists() else ():
         if name is None and _is_orphan(pins.name):
             shutil.rmtree(pins, ignore_errors=True)
