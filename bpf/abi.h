@@ -18,7 +18,7 @@
 #ifndef SOCKRULES_ABI_H
 #define SOCKRULES_ABI_H
 
-#define SR_ABI_VERSION 1
+#define SR_ABI_VERSION 2
 
 /* servers */
 #define SR_LISTEN 0
@@ -111,9 +111,9 @@ struct sr_entry {
 	u32 service_hi;
 };
 
-/* A run of entries, in sequence order, that share one hash. */
+/* A run of entries, in sequence order, that share one hash; or a run of bounds. */
 struct sr_slot {
-	u32 start; /* index into this generation's entries */
+	u32 start; /* index into this generation's entries; of bounds, from their region's base */
 	u32 end; /* one past the last */
 };
 
@@ -139,9 +139,23 @@ struct sr_bound {
 	u64 mask;
 };
 
+/*
+ * A field's bounds, and where in them to search. Keys hi, lo to lo + (cells << shift) - 1
+ * lie in the region's window: slot index + 1 + ((key - lo) >> shift) holds the bounds that
+ * can be a key's, counted from base. Slot index itself holds all, for the keys outside.
+ * A slot whose end has SR_FINER names finer cells instead: they begin at slot start and
+ * are 1 << (end & 63) wide.
+ */
+#define SR_FINER 0x80000000
 struct sr_region {
+	u64 hi; /* 0 for scalars */
+	u64 lo;
 	u32 base; /* into this generation's bounds */
 	u32 count; /* at most 2^SR_MAX_SEARCH; 0: nothing to search */
+	u32 index; /* into this generation's slots */
+	u32 cells; /* at least 1 */
+	u32 shift; /* 0..63 */
+	u32 pad;
 };
 
 /* What has to be gathered about the program, and what is known of the sizes. */

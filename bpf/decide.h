@@ -51,17 +51,38 @@ static __always_inline u64 sr_above(u64 a, u64 b)
 }
 
 /*
- * The word of memberships that one region yields for a key. That a bound lies
- * outside the map cannot be: the compiler counted them, the agent made room.
+ * The word of memberships that one region yields for a key: the key's cell of the
+ * window names the few bounds that are left to search. That a bound or a slot lies
+ * outside its map cannot be: the compiler counted them, the agent made room.
  */
 static __always_inline u64 sr_search(const struct sr_region *region, u32 gen, u64 hi, u64 lo)
 {
-	u64 base = SR_AT(gen, SR_BOUNDS) + region->base, n = region->count;
+	u64 cell, inside, base, n;
 	struct sr_bound *bound;
+	struct sr_slot *slot;
 	u32 i;
 
-	if (!n)
+	if (!region->count)
 		return 0;
+	cell = (lo - region->lo) >> (region->shift & 63);
+	inside = hi ^ region->hi;
+	inside = (inside | -inside | sr_above(cell, region->cells - 1)) >> 63;
+	inside -= 1; /* all ones where the key lies in the window */
+	asm volatile("" : "+r"(inside));
+	cell = SR_AT(gen, SR_SLOTS) + region->index + ((cell + 1) & inside);
+	slot = slots.lookup((u32 *)&cell);
+	if (!slot)
+		return 0;
+	if (slot->end & SR_FINER) {
+		cell = (lo - region->lo) & ((1UL << (region->shift & 63)) - 1);
+		cell = SR_AT(gen, SR_SLOTS) + slot->start + (cell >> (slot->end & 63));
+		slot = slots.lookup((u32 *)&cell);
+		if (!slot)
+			return 0;
+	}
+	base = slot->start;
+	n = slot->end - base;
+	base += SR_AT(gen, SR_BOUNDS) + region->base;
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SR_MAX_SEARCH && n > 1; i++) {
 		u64 half = n >> 1, middle = base + half, differ, above;

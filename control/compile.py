@@ -32,6 +32,7 @@ from .regions import MOST_BOUNDS, ROOM, WORTH, build, choose_bits
 from .schedule import rules_at
 from .table import Capacity, CompileError, Limits, Table
 from .tuples import Tuple, choose
+from .windows import open_windows
 
 _WORK = 4_000_000  # cubes looked at in one compilation: some ten seconds
 _RULE_WORK = 200_000  # and for one rule
@@ -105,9 +106,12 @@ def _compile(
     steps = _steps(tuples)
     if steps > limits.steps:
         raise _too_many_steps(rules, entries, tuples, steps, limits)
-    slots = sum(one.slots for one in tuples)
-    if slots > limits.slots:
-        raise CompileError(f"{slots} slots are needed, {limits.slots} fit", "use fewer rules", ())
+    hashed = slots_of(tuples)
+    slots = np.concatenate((hashed, open_windows(regions, bounds, len(hashed))))
+    if len(slots) > limits.slots:
+        raise CompileError(
+            f"{len(slots)} slots are needed, {limits.slots} fit", "use fewer rules", ()
+        )
     needs = (
         (abi.C["SR_NEED_PROGRAM"] if vocabulary.programs or vocabulary.directories else 0)
         | (abi.C["SR_NEED_DIRECTORIES"] if vocabulary.directories else 0)
@@ -121,7 +125,7 @@ def _compile(
         revision=revision,
         header=header.tobytes(),
         entries=placed.tobytes(),
-        slots=slots_of(tuples).tobytes(),
+        slots=slots.tobytes(),
         bounds=bounds.tobytes(),
         programs=dict(vocabulary.programs),
         directories={path: first + bit for path, bit in vocabulary.directories.items()},
@@ -131,7 +135,7 @@ def _compile(
         steps=steps,
         needs=needs,
         ruleset=ruleset,
-        required=Capacity(len(entries), slots, len(bounds), steps, len(tuples)),
+        required=Capacity(len(entries), len(slots), len(bounds), steps, len(tuples)),
         limits=limits,
         moment=moment,
     )

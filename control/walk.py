@@ -132,9 +132,20 @@ def _memberships(table: Table, w: list[int]) -> int:
 
 
 def _search(table: Table, field: int, hi: int, lo: int) -> int:
-    base, n = _REGION.unpack_from(table.header, _REGIONS_AT + field * _REGION.size)
-    if not n:
+    first_hi, first_lo, base, count, index, cells, shift, _ = _REGION.unpack_from(
+        table.header, _REGIONS_AT + field * _REGION.size
+    )
+    if not count:
         return 0
+    cell = ((lo - first_lo) & _WORD) >> (shift & 63)
+    index += cell + 1 if hi == first_hi and cell < cells else 0
+    start, end = _SLOT.unpack_from(table.slots, index * _SLOT.size)
+    if end & _C["SR_FINER"]:
+        within = ((lo - first_lo) & _WORD) & ((1 << (shift & 63)) - 1)
+        start, end = _SLOT.unpack_from(
+            table.slots, (start + (within >> (end & 63))) * _SLOT.size
+        )
+    base, n = base + start, end - start
     for _ in range(_C["SR_MAX_SEARCH"]):
         if n <= 1:
             break

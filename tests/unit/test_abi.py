@@ -117,7 +117,9 @@ def test_the_walk_reads_members_in_this_order() -> None:
     assert names("sr_slot") == ("start", "end")
     assert names("sr_table") == ("mask", "base", "shift", "first", "next")
     assert names("sr_bound") == ("hi", "lo", "mask")
-    assert names("sr_region") == ("base", "count")
+    assert names("sr_region") == (
+        *("hi", "lo", "base", "count", "index", "cells", "shift", "pad"),
+    )
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler (cc) on this host")
