@@ -166,7 +166,8 @@ class Attachment:
         )
 
     def _why(self, server: Server, trouble: Mapping[Hook, str]) -> str:
-        return _told(self.servers[server].way.hooks, trouble)
+        hooks = self.servers[server].way.hooks
+        return _told(hooks, trouble) if len(hooks) > 1 else trouble.get(hooks[0], "")
 
     def _never_called(self, server: Server, attempt: Attempt) -> bool:
         """Pass over a way whose hooks are not called, where another has other hooks."""
