@@ -29,7 +29,7 @@ from sockrules.control.client import Client
 from sockrules.control.model import Server
 from sockrules.control.paths import PINS, Paths
 
-from .processes import Processes
+from .processes import PATIENCE, Processes
 
 PREFIX = "srtest"
 _numbers = itertools.count()
@@ -104,7 +104,7 @@ class Sandbox(Processes):
             text=True,
         )
         if wait:
-            self.wait_until(self.answers, 120)  # emulated machines are slow
+            self.wait_until(self.answers, 120)
 
     def answers(self) -> bool:
         assert self.agent
@@ -122,7 +122,7 @@ class Sandbox(Processes):
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.agent
         self.agent.send_signal(number)
-        return self.agent.wait(20)
+        return self.agent.wait(20 * PATIENCE)
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
         return dict(Client(self.paths.socket).call(command, **arguments))
@@ -160,7 +160,7 @@ class Sandbox(Processes):
 
     def settle(self) -> None:
         """Wait until the agent has looked into its buffers at least once more."""
-        time.sleep(0.3)
+        time.sleep(0.3 * min(PATIENCE, 3))
 
     def audit(self, count: int = 1, kind: str = "event", **sockrules: Any) -> list[dict[str, Any]]:
         """Lines since the last mark, `count` of them at least, filtered by `sockrules` fields."""
@@ -202,6 +202,7 @@ class Sandbox(Processes):
             other.remove()
 
     def wait_until(self, happens: Callable[[], bool], seconds: float, what: str = "") -> None:
+        seconds *= PATIENCE
         deadline = time.monotonic() + seconds
         while not happens():
             assert time.monotonic() < deadline, (

@@ -17,7 +17,7 @@ from sockrules.agent import libbpf
 from sockrules.agent.hooks import SK_LOOKUP
 from sockrules.control import abi
 
-from .processes import CLIENT, PYTHON, Processes
+from .processes import CLIENT, PATIENCE, PYTHON, Processes
 from .sandbox import Sandbox
 from .test_agent import many_rules
 
@@ -244,7 +244,7 @@ def test_many_namespaces_at_once(box: Sandbox) -> None:
 def test_an_agent_that_is_told_to_detach_leaves_every_namespace(box: Sandbox) -> None:
     with governed(box) as other:
         box.call("stop", detach=True)
-        assert box.agent and box.agent.wait(20) == 0
+        assert box.agent and box.agent.wait(20 * PATIENCE) == 0
         assert other.client("connect", "plain", "127.0.0.1", 6004) == "ok"
         assert not box.paths.pins.exists()
 

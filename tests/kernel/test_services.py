@@ -21,7 +21,7 @@ from sockrules.control.model import Product
 from sockrules.control.names import FixedNames
 from sockrules.control.rules_file import parse_rules
 
-from .processes import PYTHON
+from .processes import PATIENCE, PYTHON
 from .sandbox import Sandbox
 
 pytestmark = [pytest.mark.kernel, pytest.mark.matrix]
@@ -136,7 +136,7 @@ def test_a_restarted_unit_is_known_from_its_first_moment(box: Sandbox) -> None:
         for round_ in range(6):
             more = f"{{again.service, x{round_}.service, {box.place('')}y{round_}/}}"
             box.apply(rejecting(f"service in {more}"))
-        out, errors = process.communicate(timeout=60)
+        out, errors = process.communicate(timeout=60 * PATIENCE)
     assert json.loads(out) == {"EPERM": 300}, errors
 
 
@@ -225,7 +225,7 @@ def test_nothing_of_it_stays_when_the_agent_detaches(fresh: Sandbox) -> None:
     assert {"cgroup_mkdir", "cgroup_rmdir"} <= set(os.listdir(links))
     fresh.call("stop", detach=True)
     assert fresh.agent
-    fresh.agent.wait(20)
+    fresh.agent.wait(20 * PATIENCE)
     assert not links.exists()
     assert not list(fresh.cgroup.parent.glob("sockrules-probe-*"))
 
