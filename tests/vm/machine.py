@@ -33,6 +33,8 @@ BOOT_FAILED = 255
 LSM_WITHOUT_BPF = ("landlock", "lockdown", "yama", "apparmor")
 LSM_WITH_BPF = (*LSM_WITHOUT_BPF, "bpf")
 
+_running: set[subprocess.Popen[str]] = set()
+
 PREAMBLE = """\
 set -eu
 mkdir /run/checkout
@@ -153,16 +155,24 @@ def _process(command: list[str], place: Path) -> Iterator[subprocess.Popen[str]]
         errors="replace",
         start_new_session=True,
     ) as process:
+        _running.add(process)
         try:
             yield process
         finally:
             _end(process)
+            _running.discard(process)
 
 
 def _end(process: subprocess.Popen[str]) -> None:
     """The machine and what started it are a session of their own."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def end_all() -> None:
+    """End every machine that runs; whoever waits for one is told that it failed."""
+    for process in list(_running):
+        _end(process)
 
 
 def quoted(*words: str) -> str:

@@ -21,6 +21,7 @@ from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import digest, pack
 from sockrules.agent.compiler import compile_apart, compiler_version, source_text
 from sockrules.agent.kernel import capacity_for
+from sockrules.agent.loader import Capacity
 from sockrules.control.compile import compile_table
 from sockrules.control.model import RuleSet
 
@@ -49,15 +50,23 @@ def answer(line: str, directory: Path) -> bool:
     return True
 
 
+def capacity() -> Capacity:
+    """That of all small rule sets, those of the tests among them."""
+    return capacity_for(compile_table(RuleSet(()), ()))
+
+
+def flags() -> list[str]:
+    """What the agent gives the compiler on the running kernel."""
+    macros = {**capacity().macros(), **offset_macros()}
+    return [f"-D{name}={value}" for name, value in macros.items()]
+
+
 def main() -> None:
     directory = Path(sys.argv[1])
     Path(KEPT).mkdir(exist_ok=True)
-    capacity = capacity_for(compile_table(RuleSet(()), ()))  # that of all small rule sets
-    macros = {**capacity.macros(), **offset_macros()}
-    flags = [f"-D{name}={value}" for name, value in macros.items()]
-    compiler = compiler_version()
-    key = digest(source_text(), sorted(flags), compiler)
-    print(ASKED + json.dumps({"key": key, "flags": flags, "compiler": compiler}), flush=True)
+    wanted, compiler = flags(), compiler_version()
+    key = digest(source_text(), sorted(wanted), compiler)
+    print(ASKED + json.dumps({"key": key, "flags": wanted, "compiler": compiler}), flush=True)
     until = time.monotonic() + _PATIENCE
     while time.monotonic() < until:
         if (directory / key).exists():
