@@ -45,13 +45,14 @@ def entry(name: str, make: Callable[[Path], None]) -> Path:
     path = place / name
     with _alone(place / f".{name}.lock"):
         if path.exists():
-            os.utime(path)
+            os.utime(path)  # it is used
             return path
         _forget_unused(place)
         draft = place / f".{name}.draft"
         _remove(draft)
         try:
             make(draft)
+            os.utime(draft)  # what was unpacked may claim to be old
             draft.rename(path)
         finally:
             _remove(draft)

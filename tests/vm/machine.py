@@ -37,9 +37,11 @@ _running: set[subprocess.Popen[str]] = set()
 
 PREAMBLE = """\
 set -eu
+cat /proc/uptime
 mkdir /run/checkout
 cd /run/checkout
 tar -xf /job/checkout.tar
+cat /proc/uptime
 ulimit -l unlimited
 export PYTHONPATH=/run/checkout/packaging/src:/run/checkout/tests PYTHONUNBUFFERED=1 HOME=/run
 python3 -m vm.programs /job/programs

@@ -69,7 +69,7 @@ def carry_out(plan: Plan, told: list[str]) -> Outcome:
     pytest = ("python3", "-m", "pytest", "-v", "-m", "matrix", "-p", "no:cacheprovider")
     script = (
         f"export SOCKRULES_REQUIRE_KERNEL=1 SOCKRULES_TEST_PATIENCE={SLOWER}\n"
-        f"export SOCKRULES_TEST_PROGRAMS={KEPT}\n"
+        f"export SOCKRULES_TEST_PROGRAMS={KEPT} SOCKRULES_TEST_HOOKS=best\n"
         f"{quoted(*pytest, *plan.tests)}\n"
     )
     return run(plan.machine(), image, script, PATIENCE, told.append)

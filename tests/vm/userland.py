@@ -30,6 +30,8 @@ NOT_NEEDED = (  # what checks code, installs it or boots machines
     *("pkg_resources", "_distutils_hack", "usr"),
 )
 ROOM = 200  # megabytes of the image beyond what it holds
+_RECIPE = "1"
+"""Another one when `_install` or `_pack` make something else of the same packages."""
 
 
 def image() -> Path:
@@ -38,14 +40,15 @@ def image() -> Path:
     Raises:
         CannotBeHad: Debian's packages could not be had, or mmdebstrap or mke2fs failed.
     """
-    recipe = Path(__file__).read_text(encoding="utf-8")
     release = codename()
-    root = cache.entry(
-        cache.named_for(f"userland-{release}", recipe), lambda draft: _install(release, draft)
-    )
+    root = cache.named_for(f"userland-{release}", _RECIPE, *PACKAGES)
     packages = list(_python_packages())
-    made_from = cache.named_for(f"image-{release}", recipe, _digest(packages))
-    return cache.entry(made_from, lambda draft: _pack(root, packages, draft))
+    name = cache.named_for(f"image-{release}", _RECIPE, root, _digest(packages))
+
+    def make(draft: Path) -> None:
+        _pack(cache.entry(root, lambda draft: _install(release, draft)), packages, draft)
+
+    return cache.entry(name, make)
 
 
 def _install(release: str, target: Path) -> None:
