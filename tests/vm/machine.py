@@ -37,11 +37,9 @@ _running: set[subprocess.Popen[str]] = set()
 
 PREAMBLE = """\
 set -eu
-cat /proc/uptime
 mkdir /run/checkout
 cd /run/checkout
 tar -xf /job/checkout.tar
-cat /proc/uptime
 ulimit -l unlimited
 export PYTHONPATH=/run/checkout/packaging/src:/run/checkout/tests PYTHONUNBUFFERED=1 HOME=/run
 python3 -m vm.programs /job/programs
@@ -84,7 +82,9 @@ def run(
         (job / "programs").mkdir(parents=True)
         _pack_checkout(job / "checkout.tar")
         (job / "script").write_text(PREAMBLE + script)
-        command = _command(machine, image, _kernel_tree(machine.kernel, Path(place)), job)
+        # timeout(1) besides, for the case that this process is killed
+        command = ["timeout", "--signal=KILL", str(patience + 30)]
+        command += _command(machine, image, _kernel_tree(machine.kernel, Path(place)), job)
         started = time.monotonic()
         with _process(command, Path(place)) as process:
             assert process.stdout
