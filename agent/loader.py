@@ -35,6 +35,7 @@ class Capacity:
 
     steps: int
     entries: int
+    rests: int
     slots: int
     bounds: int
     rules: int
@@ -47,6 +48,7 @@ class Capacity:
         return {
             "SR_STEPS": self.steps,
             "SR_ENTRIES": self.entries,
+            "SR_RESTS": self.rests,
             "SR_SLOTS": self.slots,
             "SR_BOUNDS": self.bounds,
             "SR_RULES": self.rules,
