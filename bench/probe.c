@@ -19,7 +19,7 @@ struct sr_bench {
 	u32 rule; /* of the last one */
 };
 
-int sr_probe(struct xdp_md *ctx)
+int sr_probe(struct __sk_buff *ctx)
 {
 	struct sr_bench *bench = (void *)(long)ctx->data;
 	u32 zero = 0, generation;
@@ -28,17 +28,17 @@ int sr_probe(struct xdp_md *ctx)
 	u64 w[SR_WORDS], mixed = 0;
 
 	if ((void *)(bench + 1) > (void *)(long)ctx->data_end || !c)
-		return XDP_ABORTED;
+		return -1;
 	generation = *(volatile u32 *)&c->generation & 1;
 	h = headers.lookup(&generation);
 	if (!h)
-		return XDP_ABORTED;
+		return -1;
 	if (bench->what & SR_BENCH_IN_TURN) {
 		u64 index = (1 - generation) * (u64)SR_ENTRIES + bench->at;
 		u64 *from = (u64 *)entries.lookup((u32 *)&index);
 
 		if (!from)
-			return XDP_ABORTED;
+			return -1;
 		bench->at = bench->at + 1 < bench->count ? bench->at + 1 : 0;
 #pragma unroll
 		for (int i = 0; i < SR_WORDS; i++)
@@ -50,11 +50,11 @@ int sr_probe(struct xdp_md *ctx)
 	}
 	if (bench->what & SR_BENCH_DECIDE) {
 		bench->rule = sr_decide(h, generation, w);
-		return XDP_PASS;
+		return 0;
 	}
 #pragma unroll
 	for (int i = 0; i < SR_WORDS; i++)
 		mixed ^= w[i];
 	bench->rule = mixed ^ mixed >> 32;
-	return XDP_PASS;
+	return 0;
 }
