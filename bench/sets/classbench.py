@@ -33,7 +33,14 @@ U64 = npt.NDArray[np.uint64]
 MAPPED = 0xFFFF << 32
 SITE = 0x20010DB8 << 96  # 2001:db8::/32, for documentation (RFC 3849)
 PORTS = (22, 25, 53, 80, 88, 123, 143, 389, 443, 445, 636, 993, 1433, 1521, 3306, 3389, 5432, 8080)
-_ARBITRARY: Sequence[Range] = ((20, 21), (137, 139), (6000, 6063), (8000, 8099), (33434, 33600))
+_EXACT = (*PORTS, *(1 + 7919 * n % 65535 for n in range(180)))
+"""Exact ports, those that are asked for most first: a policy knows some hundred, whatever its
+size, and so it does ranges."""
+
+_ARBITRARY: Sequence[Range] = (
+    *((20, 21), (137, 139), (6000, 6063), (8000, 8099), (33434, 33600), (49152, 65535)),
+    *((5000 + 911 * n, 5000 + 911 * n + (1, 3, 9, 15, 99, 499)[n % 6]) for n in range(54)),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,21 +236,16 @@ def _nested(tree: Tree, lengths: npt.NDArray[np.int64], rng: np.random.Generator
 
 def _ports(weights: Sequence[float], count: int, rng: np.random.Generator) -> list[Range | None]:
     classes = rng.choice(5, count, p=np.array(weights) / sum(weights)).tolist()
-    known = rng.zipf(1.4, count) - 1
-    anywhere = rng.integers(1, 65536, count).tolist()
-    spans = rng.integers(1, 500, count).tolist()
+    picks = (rng.zipf(1.3, count) - 1).tolist()
     found: list[Range | None] = []
-    for kind, rank, port, span in zip(classes, known.tolist(), anywhere, spans, strict=True):
+    for kind, pick in zip(classes, picks, strict=True):
         if kind == 0:
             found.append(None)
-        elif kind == 1:
-            found.append((1024, 65535))
-        elif kind == 2:
-            found.append((1, 1023))
+        elif kind < 3:
+            found.append((1024, 65535) if kind == 1 else (1, 1023))
         elif kind == 3:
-            some = _ARBITRARY[rank] if rank < len(_ARBITRARY) else (port, min(65535, port + span))
-            found.append(some)
+            found.append(_ARBITRARY[pick % len(_ARBITRARY)])
         else:
-            one = PORTS[rank] if rank < len(PORTS) else port
-            found.append((one, one))
+            port = _EXACT[pick % len(_EXACT)]
+            found.append((port, port))
     return found
