@@ -30,7 +30,9 @@ from sockrules.control.table import Table
 
 _DECIDE, _IN_TURN = 1, 2
 _PROGRAM = dataclasses.replace(PROBE, program_type=3)  # sched_cls: no run of one waits for RCU
-_FRAME = np.dtype([("word", "u8", 8), ("what", "u4"), ("count", "u4"), ("at", "u4"), ("rule", "u4")])
+_FRAME = np.dtype(
+    [("word", "u8", 8), ("what", "u4"), ("count", "u4"), ("at", "u4"), ("rule", "u4")]
+)
 _REPEAT = 500
 _BEST_OF = 5
 _PASSES = 8  # over all requests in turn, of which the lowest counts
@@ -83,9 +85,7 @@ class Timed:
         base = (1 - kernel.generation) * kernel.capacity.entries
         libbpf.update_array(kernel.map("entries"), base, rows.tobytes(), size)
         count = len(requests)
-        return min(
-            self._run(_DECIDE | _IN_TURN, (0,) * 8, count, count) for _ in range(_PASSES)
-        )
+        return min(self._run(_DECIDE | _IN_TURN, (0,) * 8, count, count) for _ in range(_PASSES))
 
     def _run(self, what: int, words: Words, count: int, repeat: int) -> int:
         kernel = self._need()

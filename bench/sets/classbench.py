@@ -147,7 +147,9 @@ def _filters(
 ) -> list[tuple[Server, float, list[Comparison]]]:
     """Server, scope (bits left free, with some chance added) and comparisons of each."""
     servers = rng.choice([Server.LISTEN, Server.ACCEPT, Server.CONNECT], count, p=(0.1, 0.45, 0.45))
-    sources, destinations = (_prefixes(tree, count, rng) for tree in (seed.source, seed.destination))
+    sources, destinations = (
+        _prefixes(tree, count, rng) for tree in (seed.source, seed.destination)
+    )
     source_ports = _ports(seed.source_port, count, rng)
     ports = _ports(seed.destination_port, count, rng)
     bound = rng.random(count) < 0.05

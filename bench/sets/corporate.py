@@ -105,8 +105,18 @@ def _company(rng: random.Random) -> Iterator[Draft]:
         True,
         _all(_port(RP, 443), Comparison(RA, ranges=partners), _user(33)),
     )
-    yield "resolvers", Server.CONNECT, True, _all(_port(RP, 53, 853), _is(RA, _four(10, 0, 0, 0, length=22)))
-    yield "no-mail-from-people", Server.CONNECT, False, _all(_port(RP, 25, 465), _is(Field.USER, (1000, 59999)))
+    yield (
+        "resolvers",
+        Server.CONNECT,
+        True,
+        _all(_port(RP, 53, 853), _is(RA, _four(10, 0, 0, 0, length=22))),
+    )
+    yield (
+        "no-mail-from-people",
+        Server.CONNECT,
+        False,
+        _all(_port(RP, 25, 465), _is(Field.USER, (1000, 59999))),
+    )
     site = 0
     while True:
         yield from _site(site, rng)
@@ -123,7 +133,12 @@ def _site(site: int, rng: random.Random) -> Iterator[Draft]:
     edge, web, app, data, cache, queue, batch, admin = (_network(site, tier) for tier in TIERS)
     ways = (("edge", web, edge, 8443), ("web", app, web, 8080), ("app", cache, app, 6379))
     for name, to, source, port in ways:
-        yield f"{at}-from-{name}", Server.ACCEPT, True, _all(_port(LP, port), _is(RA, source), _is(LA, to))
+        yield (
+            f"{at}-from-{name}",
+            Server.ACCEPT,
+            True,
+            _all(_port(LP, port), _is(RA, source), _is(LA, to)),
+        )
         yield f"{at}-{name}-out", Server.CONNECT, True, _all(_port(RP, port), _is(RA, to))
     for port in rng.sample(DATABASES, 4):
         server = _host(data, rng)
@@ -148,15 +163,48 @@ def _site(site: int, rng: random.Random) -> Iterator[Draft]:
             f"{at}-agent-{number}",
             Server.CONNECT,
             True,
-            _all(_is(RA, _host(admin, rng)), _is(RP, ports), Comparison(Field.PROGRAM, paths=(program,))),
+            _all(
+                _is(RA, _host(admin, rng)),
+                _is(RP, ports),
+                Comparison(Field.PROGRAM, paths=(program,)),
+            ),
         )
     for number in range(3):
         one = rng.randint(1024, 40000)
-        yield f"{at}-listen-{number}", Server.LISTEN, True, _all(_port(LP, one), _is(LA, web), _user(rng.choice((33, 999, 1000 + number))))
-    yield f"{at}-queue", Server.CONNECT, True, _all(_is(RA, queue), _is(RP, (5671, 5672)), Comparison(Field.PROGRAM, paths=(rng.choice(DIRECTORIES),)))
-    yield f"{at}-admins", Server.CONNECT, True, _all(_is(RA, edge, web, app, data), _port(RP, 22), _is(Field.GROUP, (27, 27)))
-    yield f"{at}-no-cross", Server.CONNECT, False, _all(_is(RA, data), Comparison(RP, ranges=((5432, 5432),), negated=True))
-    yield f"{at}-backup", Server.ACCEPT, True, _all(_is(RA, batch), _is(LP, (873, 873), (10000, 10100)))
+        yield (
+            f"{at}-listen-{number}",
+            Server.LISTEN,
+            True,
+            _all(_port(LP, one), _is(LA, web), _user(rng.choice((33, 999, 1000 + number)))),
+        )
+    yield (
+        f"{at}-queue",
+        Server.CONNECT,
+        True,
+        _all(
+            _is(RA, queue),
+            _is(RP, (5671, 5672)),
+            Comparison(Field.PROGRAM, paths=(rng.choice(DIRECTORIES),)),
+        ),
+    )
+    yield (
+        f"{at}-admins",
+        Server.CONNECT,
+        True,
+        _all(_is(RA, edge, web, app, data), _port(RP, 22), _is(Field.GROUP, (27, 27))),
+    )
+    yield (
+        f"{at}-no-cross",
+        Server.CONNECT,
+        False,
+        _all(_is(RA, data), Comparison(RP, ranges=((5432, 5432),), negated=True)),
+    )
+    yield (
+        f"{at}-backup",
+        Server.ACCEPT,
+        True,
+        _all(_is(RA, batch), _is(LP, (873, 873), (10000, 10100))),
+    )
 
 
 def _deny_alls() -> Iterator[Draft]:
