@@ -24,6 +24,13 @@ def libbpf() -> ctypes.CDLL:
     return ctypes.CDLL("libbpf.so.1", use_errno=True)
 
 
+@cache
+def libbpf_undisturbed() -> ctypes.PyDLL:
+    """The same library, called without letting go of the interpreter: for short calls that
+    come back to Python many times, and would wait for it each time beside a busy thread."""
+    return ctypes.PyDLL("libbpf.so.1", use_errno=True)
+
+
 class _TestRunOpts(ctypes.Structure):
     """struct bpf_test_run_opts, libbpf 1.1 (bpf.h); later versions only add members."""
 
