@@ -19,7 +19,7 @@ from .aim import Aim
 from .probe import Timed
 
 SIZES = (10, 1_000, 10_000, 100_000)
-LIST_SIZES = (10_000, 100_000, 1_000_000)
+LIST_SIZES = (1_000, 10_000, 100_000, 1_000_000)
 ALONE = 300
 IN_TURN = 2048
 
