@@ -82,8 +82,9 @@ class Timed:
         size = abi.sizeof("sr_entry")
         rows = np.zeros((len(requests), size // 8), np.uint64)
         rows[:, :8] = np.array(requests, np.uint64)
-        base = (1 - kernel.generation) * kernel.capacity.entries
-        libbpf.update_array(kernel.map("entries"), base, rows.tobytes(), size)
+        half = kernel.capacity.entries * size
+        at = (1 - kernel.generation) * half
+        libbpf.fill_array(kernel.map("entries"), 2 * half, at, rows.tobytes())
         count = len(requests)
         return min(self._run(_DECIDE | _IN_TURN, (0,) * 8, count, count) for _ in range(_PASSES))
 
@@ -117,6 +118,7 @@ def _rounded(wanted: Capacity) -> Capacity:
     return Capacity(
         steps=wanted.steps,
         entries=max(wanted.entries, 1 << 14),
+        rests=max(wanted.rests, 1 << 14),
         slots=max(wanted.slots, 1 << 17),
         bounds=max(wanted.bounds, 1 << 14),
         rules=max(wanted.rules, 1 << 14),
