@@ -96,19 +96,19 @@ def _compile(
     words = [_word(ruleset, index, rule) for index, rule in enumerate(everything)]
     bits = _bits(rules, cubes, vocabulary.places, limits)
     entries = distinct(_entries(rules, cubes, words, bits, limits))
-    tuples = choose(entries, limits.tables)
+    tuples = choose(entries, limits.tables - 1)  # one is left for a grid
     if steps_of(tuples) > _FEW_STEPS:
         rest = reachable(entries, tuples)
         if len(rest) < len(entries):
-            entries, tuples = rest, choose(rest, limits.tables)
+            entries, tuples = rest, choose(rest, limits.tables - 1)
     if steps_of(tuples) > limits.steps:
-        tuples = choose(entries, limits.tables, tight=True)
+        tuples = choose(entries, limits.tables - 1, tight=True)
     if steps_of(tuples) > _FEW_STEPS:
         free = abi.C["SR_FIRST_SET_BIT"] + vocabulary.places + len(bits)
         laid = lay(entries, tuples, free, needed=steps_of(tuples) > limits.steps)
-        if laid and steps_of(laid[0]) < steps_of(tuples):
-            tuples, digits = laid
-            bits = {**bits, **digits}
+        if laid and steps_of(laid.tables) < steps_of(tuples):
+            tuples = laid.tables
+            bits = {**bits, **laid.digits}
     steps = steps_of(tuples)
     if steps > limits.steps:
         raise _too_many_steps(rules, entries, tuples, steps, limits)

@@ -28,13 +28,14 @@ import numpy.typing as npt
 
 from . import abi
 from .boxes import BITS_OF, FREE, FULL, SERVER_BITS, Bits
+from .layout import steps_of
 from .model import Field, Server
 from .sets import DOMAINS
 from .shapes import Boxes, firsts_of
 from .tuples import Tuple
 
-_CROWD = 12  # entries in the largest bucket of a table that is worth a grid
-_MOST_DIGITS = 12
+_CROWDS = (12, 48, 160)  # buckets larger than this go into the grid; each is tried
+_DIGITS = (12, 9, 6)  # of a grid; fewer where there would be too many pairs
 _AXIS_DIGITS = 8
 _AXES = 3  # each costs a request a search
 _SEARCH = 5  # what that is in entries checked, about
@@ -108,57 +109,87 @@ class _Axis:
             yield tuple(ranges)
 
 
-def lay(
-    boxes: np.ndarray, tuples: list[Tuple], bit: int, *, needed: bool
-) -> tuple[list[Tuple], Bits] | None:
-    """The tables, with what crowds in them in a grid, and the sets of its digits.
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """Tables with a grid among them, and the sets of its digits."""
+
+    tables: list[Tuple]
+    digits: Bits
+    cost: float
+    """Entries that a request checks in crowds and in the grid, its searches included."""
+
+
+def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, needed: bool) -> Laid | None:
+    """Put what crowds in the tables into a grid.
 
     `bit` is the first free one of SR_W_BITS. None where no grid can be laid, or where it
-    is not `needed` and would cost all requests more than it saves those in the crowds.
+    is not `needed` and would cost requests more than it saves them.
     """
-    crowds = [crowd for one in tuples for crowd in _crowds(one)]
+    before = _walked(boxes, tuples, _CROWDS[0])
+    if not needed and before < 1 + _SEARCH:
+        return None
+    found: list[Laid] = []
+    for crowd in _CROWDS:
+        for digits in _DIGITS:
+            laid = _laid(boxes, tuples, bit, crowd, min(digits, 64 - bit))
+            if laid:
+                found.append(laid)
+                break
+    if needed:
+        return min(found, key=lambda one: steps_of(one.tables), default=None)
+    return min((one for one in found if one.cost < before), key=lambda one: one.cost, default=None)
+
+
+def _laid(
+    boxes: np.ndarray, tuples: list[Tuple], bit: int, crowd: int, digits: int
+) -> Laid | None:
+    """A grid of so many digits for the boxes of buckets larger than `crowd`."""
+    crowds = [bucket for one in tuples for bucket in _crowds(one, crowd)]
     if not crowds:
         return None
     members = np.unique(np.concatenate(crowds))
-    axes = _axes(boxes[members], min(_MOST_DIGITS, 64 - bit))
-    if not axes or (not needed and _walked(boxes, tuples) < 1 + _SEARCH * len(axes)):
-        return None
-    pairs = _cells(boxes[members], axes)
+    axes = _axes(boxes[members], digits)
+    pairs = _cells(boxes[members], axes) if axes else None
     if pairs is None:
         return None
-    digits: Bits = {}
+    sets: Bits = {}
     mask, places = 0, []
     for axis in axes:
         places.append(bit)
         for ranges in axis.sets(axis.cuts(axis.digits)):
-            digits[axis.field, ranges] = 1 << bit
+            sets[axis.field, ranges] = 1 << bit
             mask |= 1 << bit
             bit += 1
     grid = _table(boxes, members, pairs, places, mask)
     gone = np.zeros(len(boxes), bool)
     gone[members] = True
-    rest = [_thinned(one, gone, boxes) for one in tuples]
-    return [*(one for one in rest if one is not None), grid], digits
+    rest = [one for one in (_thinned(one, gone, boxes) for one in tuples) if one is not None]
+    if len(rest) >= abi.C["SR_NO_TABLE"]:
+        return None
+    sizes = grid.sizes[grid.sizes > 0]
+    cost = _walked(boxes, rest, _CROWDS[0]) + float(sizes.mean()) / 2 + 1 + _SEARCH * len(axes)
+    return Laid([*rest, grid], sets, cost)
 
 
-def _crowds(one: Tuple) -> list[Indices]:
-    """The boxes of each bucket that is too large."""
+def _crowds(one: Tuple, crowd: int) -> list[Indices]:
+    """The boxes of each bucket that is larger."""
     sizes = one.sizes
     return [
         one.boxes[int(one.ends[slot] - sizes[slot]) : int(one.ends[slot])]
-        for slot in np.flatnonzero(sizes > _CROWD).tolist()
+        for slot in np.flatnonzero(sizes > crowd).tolist()
     ]
 
 
-def _walked(boxes: np.ndarray, tuples: list[Tuple]) -> float:
+def _walked(boxes: np.ndarray, tuples: list[Tuple], crowd: int) -> float:
     """Entries of crowds that a request aimed at a box checks, on average: half of each it meets."""
     sample = Boxes(boxes[:: 1 + len(boxes) // _SAMPLE])
     every = np.arange(len(sample.rules))
     total = 0.0
     for one in tuples:
-        sizes = one.sizes
-        met = sizes[(sample.hashes(every, one.mask) >> np.uint64(one.shift)).astype(np.int64)]
-        total += float(met[met > _CROWD].sum()) / 2
+        met = one.sizes[
+            (sample.hashes(every, one.mask) >> np.uint64(one.shift)).astype(np.int64)
+        ]
+        total += float(met[met > crowd].sum()) / 2
     return total / len(every)
 
 
