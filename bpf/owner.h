@@ -17,19 +17,8 @@
 #ifndef SOCKRULES_OWNER_H
 #define SOCKRULES_OWNER_H
 
+#include "below.h"
 #include "maps.h"
-
-/*
- * An index below a power of two, masked where it is used. Without the barrier clang, which
- * has seen it compared, leaves the mask out; verifiers up to Linux 6.1 at least have lost
- * the comparison when the index has been on the stack meanwhile.
- */
-#define SR_BELOW(size, index)                        \
-	({                                           \
-		u64 _index = (index);                \
-		asm volatile("" : "+r"(_index));     \
-		_index & ((size) - 1);               \
-	})
 
 static __always_inline u64 sr_read64(u64 base, u32 offset)
 {

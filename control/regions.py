@@ -79,7 +79,7 @@ def choose_bits(
 
 
 def build(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
-    """The `sr_region` of every SR_F_* (count 0: nothing to search) and all `sr_bound`.
+    """The `sr_region` of every SR_F_* and all `sr_bound`; nobody asks for them yet.
 
     `base` counts from the first bound. A count may exceed `MOST_BOUNDS`: the caller checks.
     """
@@ -94,6 +94,14 @@ def build(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
         parts.append(part)
         base += len(part)
     return regions, np.concatenate(parts) if parts else np.zeros(0, abi.dtype("sr_bound"))
+
+
+def ask_for(regions: np.ndarray, bits: Bits, asked: list[int]) -> None:
+    """Say for which servers a region is searched: `asked` are the bits that each one needs."""
+    for (name, _), bit in bits.items():
+        for one, mask in enumerate(asked):
+            if mask & bit:
+                regions["servers"][NUMBERS[name]] |= 1 << one
 
 
 def _bounds(sets: list[tuple[tuple[Range, ...], int]], last: int) -> np.ndarray:
