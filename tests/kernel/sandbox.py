@@ -163,7 +163,7 @@ class Sandbox(Processes):
 
     def settle(self) -> None:
         """Wait until the agent has looked into its buffers at least once more."""
-        time.sleep(0.3 * min(PATIENCE, 3))
+        time.sleep(0.3 * min(PATIENCE, 2))
 
     def audit(self, count: int = 1, kind: str = "event", **sockrules: Any) -> list[dict[str, Any]]:
         """Lines since the last mark, `count` of them at least, filtered by `sockrules` fields."""
