@@ -38,7 +38,7 @@ def named_for(what: str, *made_from: str) -> str:
     return f"{what}-{hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]}"
 
 
-def entry(name: str, make: Callable[[Path], None]) -> Path:
+def entry(name: str, make: Callable[[Path], object]) -> Path:
     """The file or directory of that name. Where it is missing, `make` makes it elsewhere
     and it is moved here when it is complete; others who want it wait meanwhile."""
     place = directory()
