@@ -66,13 +66,30 @@ def _connect(report: Report, wanted: argparse.Namespace) -> None:
 
 
 def _compile(report: Report, wanted: argparse.Namespace) -> None:
-    try:
-        from .compile import applies, compiles  # type: ignore[import-not-found]
-    except ImportError:
-        return
-    report["compile"] = compiles()
+    """From the text of rules to a table, and from a changed rule to its being in force."""
+    from .compile import applies, compiles
+
+    print("rules read and compiled, in a process of its own\n")
+    print(f"{'rules':24}{'read s':>9}{'compile s':>11}{'table kB':>10}{'peak MB':>9}")
+    rows = report["compile"] = []
+    for row in compiles():
+        rows.append(row)
+        print(
+            f"{row['rules']:24}{row['read_s']:>9.3f}{row['compile_s']:>11.3f}"
+            f"{row['kB']:>10}{row['peak_mb']:>9}",
+            flush=True,
+        )
+    print("\none rule changed and applied by a running agent\n")
+    print(f"{'rules':24}{'median s':>9}{'longest s':>11}{'peak MB':>10}{'at rest':>9}{'CPU':>8}")
+    rows = report["apply"] = []
     with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
-        report["apply"] = applies(Path(directory))
+        for row in applies(Path(directory)):
+            rows.append(row)
+            print(
+                f"{row['rules']:24}{row['median_s']:>9.3f}{row['longest_s']:>11.3f}"
+                f"{row['peak_mb']:>10}{row['rest_mb']:>9}{100 * row['rest_cpu']:>6.1f} %",
+                flush=True,
+            )
 
 
 PARTS: dict[str, Callable[[Report, argparse.Namespace], None]] = {
