@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def _figure(wide: float, high: float, panels: int = 1) -> tuple[Any, Any]:
 def _save(figure: Any, target: Path, name: str) -> None:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
-    head, rest = text.getvalue().split("\n", 1)
+    short = re.sub(r"(\d\.\d\d)\d+", r"\1", text.getvalue())
+    head, rest = short.split("\n", 1)
     lines = (line.rstrip() for line in rest.splitlines())
     path = target / f"performance-{name}.svg"
     path.write_text("\n".join((head, _LICENCE, *lines)) + "\n")
@@ -63,18 +65,18 @@ def _decisions(rows: Rows) -> Any:
             own = [row for row in rows if row["set"] == name]
             axis.plot(
                 [row["size"] for row in own],
-                [max(row[key], 1) for row in own],
+                [max(row[key], 10) for row in own],
                 marker="os^vDP*Xph"[number % 10],
                 markersize=4,
                 linewidth=1.2,
                 color=f"C{number}",
                 label=name,
             )
-        axis.set(xscale="log", xlabel="rules", title=title)
-        axis.set_ylim(bottom=0, top=max(row["in_turn_ns"] for row in rows) * 1.05)
+        axis.set(xscale="log", yscale="log", xlabel="rules", title=title, ylim=(10, 10_000))
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("ns a decision")
-    axes[0][0].legend(frameon=False)
+    axes[0][1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -96,6 +98,7 @@ def _lists(rows: Rows) -> Any:
     axes[0][0].set_ylim(bottom=0)
     axes[0][1].set(xscale="log", yscale="log", xlabel="prefixes", ylabel="s to compile")
     for axis in axes[0]:
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     return figure
