@@ -54,7 +54,7 @@ def _connect(report: Report, wanted: argparse.Namespace) -> None:
     ):
         print("on loopback; ratios are to `nothing` in the same pass, medians over all passes\n")
         print(latency.HEADINGS)
-        report["latency"] = latency.latencies(found, 8 if wanted.quick else 60)
+        report["latency"] = latency.latencies(found, 8 if wanted.quick else 45)
         for row in report["latency"]:
             print(latency.line(row), flush=True)
         print("\neach program, as the kernel counts it\n")
@@ -72,7 +72,7 @@ def _compile(report: Report, wanted: argparse.Namespace) -> None:
     print("rules read and compiled, in a process of its own\n")
     print(f"{'rules':24}{'read s':>9}{'compile s':>11}{'table kB':>10}{'peak MB':>9}")
     rows = report["compile"] = []
-    for row in compiles():
+    for row in compiles(1 if wanted.quick else 3):
         rows.append(row)
         print(
             f"{row['rules']:24}{row['read_s']:>9.3f}{row['compile_s']:>11.3f}"
@@ -83,7 +83,7 @@ def _compile(report: Report, wanted: argparse.Namespace) -> None:
     print(f"{'rules':24}{'median s':>9}{'longest s':>11}{'peak MB':>10}{'at rest':>9}{'CPU':>8}")
     rows = report["apply"] = []
     with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
-        for row in applies(Path(directory)):
+        for row in applies(Path(directory), (10, 10_000)):
             rows.append(row)
             print(
                 f"{row['rules']:24}{row['median_s']:>9.3f}{row['longest_s']:>11.3f}"

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ print(json.dumps({"rows": rows, "kB": table.size // 1024, "peak_mb": peak}))
 """
 
 
-def compiles() -> Iterator[dict[str, Any]]:
+def compiles(repeat: int = REPEAT) -> Iterator[dict[str, Any]]:
     """A row for each rule set: `read_s` and `compile_s` are medians, in a process of its own.
 
     `peak_mb` is what that process needed at most, some 35 of it before the first rule.
@@ -58,15 +58,15 @@ def compiles() -> Iterator[dict[str, Any]]:
         lists.mkdir()
         for count in SIZES:
             rules.write_text(access_rules(count))
-            yield _measured(f"{count} access rules", rules, lists)
+            yield _measured(f"{count} access rules", rules, lists, repeat)
         for count in LISTS:
             (lists / "big.txt").write_text(addresses(count))
             rules.write_text(f'{_BIG}@big"\n')
-            yield _measured(f"a list of {count}", rules, lists)
+            yield _measured(f"a list of {count}", rules, lists, repeat)
 
 
-def _measured(name: str, rules: Path, lists: Path) -> dict[str, Any]:
-    command = [sys.executable, "-c", _CHILD, str(rules), str(lists), str(REPEAT)]
+def _measured(name: str, rules: Path, lists: Path, repeat: int) -> dict[str, Any]:
+    command = [sys.executable, "-c", _CHILD, str(rules), str(lists), str(repeat)]
     said = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
     read, compiled = (statistics.median(each) for each in zip(*said["rows"], strict=True))
     return {
@@ -78,7 +78,7 @@ def _measured(name: str, rules: Path, lists: Path) -> dict[str, Any]:
     }
 
 
-def applies(directory: Path) -> Iterator[dict[str, Any]]:
+def applies(directory: Path, sizes: Sequence[int] = SIZES) -> Iterator[dict[str, Any]]:
     """A row for each size: seconds from asking a running agent to apply a file in which one
     rule changed to its table being in force, the median, the first and the longest.
 
@@ -90,7 +90,7 @@ def applies(directory: Path) -> Iterator[dict[str, Any]]:
     from kernel.sandbox import Sandbox, sweep
 
     sweep()
-    for count in SIZES:
+    for count in sizes:
         box = Sandbox(directory)
         box.open()
         try:
