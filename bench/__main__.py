@@ -99,6 +99,13 @@ PARTS: dict[str, Callable[[Report, argparse.Namespace], None]] = {
 }
 
 
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
 def main() -> int:
     if sys.argv[1:2] == ["plots"]:
         from .plots import plots
@@ -120,6 +127,7 @@ def main() -> int:
     report: Report = {
         "kernel": platform.release(),
         "cpus": os.cpu_count(),
+        "processor": _processor(),
         "python": platform.python_version(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load": os.getloadavg()[0],

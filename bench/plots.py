@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of docs/performance.md, from one run's numbers: small SVG, text as text."""
+"""The pictures of docs/performance.md, from one run's numbers: small SVG, text as text.
+
+The tables of that page are brought up to date with them (tables.py).
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from .tables import rewrite
 
 Rows = list[dict[str, Any]]
 
@@ -34,6 +39,10 @@ def plots(source: Path, target: Path) -> int:
         _save(_lists([row for row in measured if row["set"] in _LISTS]), target, "lists")
     if report.get("latency"):
         _save(_latencies(report["latency"]), target, "connect")
+    page = target / "performance.md"
+    if page.exists():
+        rewrite(report, page)
+        print(page)
     return 0
 
 
