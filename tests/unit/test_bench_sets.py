@@ -40,7 +40,7 @@ def test_written_as_a_file_it_decides_the_same(name: str, tmp_path: Path) -> Non
     read = parse_rules(
         path.read_text(), file=path.name, names=SystemNames(tmp_path / "lists")
     ).ruleset
-    for request in Aim(ruleset, 3).requests(200):
+    for request in Aim(ruleset, 3).requests(80):
         meant = evaluate.decide(ruleset, ruleset.rules, request)
         found = evaluate.decide(read, read.rules, request)
         assert (found.rule, found.authority) == (meant.rule, meant.authority)
@@ -49,10 +49,10 @@ def test_written_as_a_file_it_decides_the_same(name: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", sets.ALL)
 def test_requests_that_aim_at_a_rule_mostly_meet_one(name: str) -> None:
     ruleset = sets.make(name, 200)
-    aimed = Aim(ruleset, 1).requests(300, share=1.0)
+    aimed = Aim(ruleset, 1).requests(100, share=1.0)
     decided = [evaluate.decide(ruleset, ruleset.rules, request).rule for request in aimed]
     met = sum(not rule.startswith("default-") for rule in decided)
-    assert met > (120 if name == "deep" else 240)  # parts of a deep tree contradict each other
+    assert met > (35 if name == "deep" else 80)  # parts of a deep tree contradict each other
 
 
 def test_nftables_gets_the_same_hosts() -> None:
