@@ -52,9 +52,7 @@ def _connect(report: Report, wanted: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory,
         subjects(Path(directory), CONDITIONS, cpu) as found,
     ):
-        print(
-            "on loopback; ratios are to `nothing` (both) in the same pass, medians over all passes\n"
-        )
+        print("on loopback; ratios are to both `nothing` of the same pass, medians over all\n")
         print(latency.HEADINGS)
         report["latency"] = latency.latencies(found, 8 if wanted.quick else 45)
         for row in report["latency"]:
