@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sockrules.agent import compiler
-from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
 from sockrules.agent.compiler import CompileError, compile_apart
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import HOOKS, PROBE, TRACKERS
 from sockrules.agent.loader import PINNED, Capacity, compiled, load
 
@@ -28,7 +28,7 @@ SMALL = Capacity(
 def test_what_was_kept_is_what_was_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, offsets = Cache(tmp_path / "programs"), offset_macros()
+    cache, offsets = Cache(tmp_path / "programs"), kernel_macros()
     fresh = compiled(SMALL, offsets, cache)
     assert set(fresh.programs) == {hook.function for hook in (*HOOKS, *TRACKERS, PROBE)}
     monkeypatch.setattr("sockrules.agent.loader.compile_apart", None)
@@ -36,7 +36,7 @@ def test_what_was_kept_is_what_was_compiled(
 
 
 def test_a_spoiled_file_is_compiled_anew(tmp_path: Path) -> None:
-    cache, offsets = Cache(tmp_path / "programs"), offset_macros()
+    cache, offsets = Cache(tmp_path / "programs"), kernel_macros()
     fresh = compiled(SMALL, offsets, cache)
     (kept,) = cache.directory.iterdir()
     kept.write_bytes(kept.read_bytes()[:-100])
@@ -73,7 +73,7 @@ def test_the_version_is_the_one_that_bcc_gives_itself() -> None:
 
 def test_pinned_maps_are_shared_and_others_are_not(fresh: Sandbox) -> None:
     fresh.paths.pins.mkdir(parents=True)
-    first, second = (load(SMALL, offset_macros(), (), pins=fresh.paths.pins) for _ in range(2))
+    first, second = (load(SMALL, kernel_macros(), (), pins=fresh.paths.pins) for _ in range(2))
     try:
         from sockrules.agent import libbpf
 
