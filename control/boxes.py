@@ -15,6 +15,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from . import abi
 from .cubes import FIELDS, Cube, Part
@@ -22,6 +23,8 @@ from .model import Field
 from .sets import DOMAINS, ValueSet, explicit, intersect, width
 
 FULL = (1 << 64) - 1
+
+U64 = npt.NDArray[np.uint64]
 
 BITS_OF: dict[Field, int] = {
     Field.LOCAL_ADDRESS: abi.C["SR_BIT_LOCAL_KNOWN"],
@@ -46,29 +49,19 @@ FREE_PIECES: dict[Field, Piece] = {
     for name in FIELDS
 }
 
-_COLUMNS: tuple[str, ...] = (
-    "local_port_lo",
-    "local_port_hi",
-    "remote_port_lo",
-    "remote_port_hi",
-    "uid_lo",
-    "uid_hi",
-    "gid_lo",
-    "gid_hi",
-    "program_lo",
-    "program_hi",
-    "service_lo",
-    "service_hi",
-    "local_hi",
-    "local_hi_span",
-    "local_lo",
-    "local_lo_span",
-    "remote_hi",
-    "remote_hi_span",
-    "remote_lo",
-    "remote_lo_span",
-)
-"""The members of a box that the pieces fill, in the order of `FIELDS`."""
+COLUMNS_OF: dict[Field, tuple[str, ...]] = {
+    Field.LOCAL_PORT: ("local_port_lo", "local_port_hi"),
+    Field.REMOTE_PORT: ("remote_port_lo", "remote_port_hi"),
+    Field.USER: ("uid_lo", "uid_hi"),
+    Field.GROUP: ("gid_lo", "gid_hi"),
+    Field.PROGRAM: ("program_lo", "program_hi"),
+    Field.SERVICE: ("service_lo", "service_hi"),
+    Field.LOCAL_ADDRESS: ("local_hi", "local_hi_span", "local_lo", "local_lo_span"),
+    Field.REMOTE_ADDRESS: ("remote_hi", "remote_hi_span", "remote_lo", "remote_lo_span"),
+}
+"""The members of a box that a piece of each field fills."""
+
+_COLUMNS = tuple(column for name in FIELDS for column in COLUMNS_OF[name])
 
 FREE: dict[str, int] = dict(
     zip(_COLUMNS, (n for name in FIELDS for n in FREE_PIECES[name].members), strict=True)
@@ -124,6 +117,15 @@ def split(first: int, last: int) -> list[tuple[int, int, int, int]]:
     if tail:
         found.append((hi_last, 0, 0, lo_last))
     return found
+
+
+def halves(keys: list[int]) -> tuple[U64, U64]:
+    """128-bit numbers as arrays of their high and low halves."""
+    if not keys or max(keys) <= FULL:
+        return np.zeros(len(keys), np.uint64), np.array(keys, np.uint64)
+    joined = b"".join([key.to_bytes(16, "big") for key in keys])
+    pairs = np.frombuffer(joined, ">u8").reshape(-1, 2).astype(np.uint64)
+    return pairs[:, 0], pairs[:, 1]
 
 
 def spelled_out(name: Field, part: Part, bits: Bits) -> ValueSet | None:

@@ -15,7 +15,7 @@ walk are added up from the buckets that were really built.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -29,6 +29,7 @@ from .layout import asked_by, header_of, slots_of, steps_of
 from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
 from .normal import Vocabulary, cubes_of
 from .pack import pack
+from .plain import PlainBoxes
 from .prune import distinct, reachable
 from .regions import MOST_BOUNDS, ROOM, WORTH, ask_for, build, choose_bits
 from .schedule import rules_at
@@ -78,24 +79,22 @@ def _compile(
     ruleset: RuleSet, rules: tuple[Rule, ...], revision: int, limits: Limits, moment: datetime
 ) -> Table:
     vocabulary = Vocabulary()
-    cubes = _cubes(rules_at(rules, moment), vocabulary, limits)
+    plain, cubes = _normal(rules_at(rules, moment), vocabulary, limits)
     if vocabulary.places > ROOM:
+        named = [(at, each.bit_count()) for at, each in zip(plain.rules, plain.within, strict=True)]
+        named += [(at, cube.within.bit_count() + cube.without.bit_count()) for at, cube in cubes]
         raise CompileError(
             f"{vocabulary.places} directories, slices and cgroups are named in all, {ROOM} can be",
             "name their common parents, or the programs and units themselves",
-            _dearest(
-                rules,
-                [cube.within.bit_count() + cube.without.bit_count() for _, cube in cubes],
-                cubes,
-            ),
+            _dearest(rules, named),
         )
     everything: tuple[Rule | DefaultRule, ...] = (
         *rules,
         *(ruleset.defaults[server] for server in Server),
     )
-    words = [_word(ruleset, index, rule) for index, rule in enumerate(everything)]
-    bits = _bits(rules, cubes, vocabulary.places, limits)
-    entries = distinct(_entries(rules, cubes, words, bits, limits))
+    words = _words(ruleset, everything)
+    bits = _bits(rules, plain, cubes, vocabulary.places, limits)
+    entries = distinct(_entries(rules, plain, cubes, words, bits, limits))
     tuples = choose(entries, limits.tables - 1)  # one is left for a grid
     if steps_of(tuples) > _FEW_STEPS:
         rest = reachable(entries, tuples)
@@ -151,37 +150,56 @@ def _compile(
     )
 
 
-def _word(ruleset: RuleSet, index: int, rule: Rule | DefaultRule) -> int:
-    verdict = verdict_of(ruleset, rule)
-    return (
-        index << abi.C["SR_RULE_SHIFT"]
-        | (0 if verdict.authority else abi.C["SR_REJECT"])
-        | (abi.C["SR_AUDIT"] if verdict.audit else 0)
-        | (abi.C["SR_MESSAGE"] if verdict.message else 0)
-        | (abi.C["SR_CAPTURE"] if verdict.capture else 0)
-    )
+def _words(ruleset: RuleSet, rules: Sequence[Rule | DefaultRule]) -> list[int]:
+    """Every rule's word; few combinations of switches occur."""
+    known: dict[tuple[object, ...], int] = {}
+    found = []
+    for index, rule in enumerate(rules):
+        switches = (rule.server, rule.authority, rule.audit, rule.message, rule.capture)
+        flags = known.get(switches)
+        if flags is None:
+            verdict = verdict_of(ruleset, rule)
+            flags = known[switches] = (
+                (0 if verdict.authority else abi.C["SR_REJECT"])
+                | (abi.C["SR_AUDIT"] if verdict.audit else 0)
+                | (abi.C["SR_MESSAGE"] if verdict.message else 0)
+                | (abi.C["SR_CAPTURE"] if verdict.capture else 0)
+            )
+        found.append(index << abi.C["SR_RULE_SHIFT"] | flags)
+    return found
 
 
-def _cubes(rules: Sequence[Rule], words: Vocabulary, limits: Limits) -> list[tuple[int, Cube]]:
-    """Every rule's cubes, in order; what stands behind an `any` of its server is left out."""
+def _normal(
+    rules: Sequence[Rule], words: Vocabulary, limits: Limits
+) -> tuple[PlainBoxes, list[tuple[int, Cube]]]:
+    """What the rules come to, in order: boxes of those that are plain, cubes of the others.
+
+    What stands behind an `any` of its server is left out.
+    """
+    plain = PlainBoxes()
     found: list[tuple[int, Cube]] = []
     closed: set[Server] = set()
     tangled: list[Rule] = []
-    left = _WORK
+    left, boxes = _WORK, 0
     for index, rule in enumerate(rules):
         if rule.server in closed:
             continue
-        budget = Budget(limits.boxes_per_rule, _RULE_WORK)
-        try:
-            cubes = cubes_of(rule.when, words, budget)
-        except TooComplex:
-            tangled.append(rule)
-            cubes = []
-        if cubes == [FREE]:
-            closed.add(rule.server)
-        found.extend((index, cube) for cube in cubes)
-        left -= _RULE_WORK - budget.work
-        if left < 0 or len(tangled) == _NAMED or len(found) > limits.entries:
+        if plain.take(index, rule.server, rule.when, words):
+            left -= 1
+            boxes += 1
+        else:
+            budget = Budget(limits.boxes_per_rule, _RULE_WORK)
+            try:
+                cubes = cubes_of(rule.when, words, budget)
+            except TooComplex:
+                tangled.append(rule)
+                cubes = []
+            if cubes == [FREE]:
+                closed.add(rule.server)
+            found.extend((index, cube) for cube in cubes)
+            left -= _RULE_WORK - budget.work
+            boxes += len(cubes)
+        if left < 0 or len(tangled) == _NAMED or boxes > limits.entries:
             break
     if tangled:
         raise CompileError(
@@ -189,23 +207,33 @@ def _cubes(rules: Sequence[Rule], words: Vocabulary, limits: Limits) -> list[tup
             "split the rule in several, or name each field once, with `in {...}`",
             tuple(tangled),
         )
-    if left < 0 or len(found) > limits.entries:
+    if left < 0 or boxes > limits.entries:
         raise CompileError(
             "the conditions together combine too much to be compiled",
             "name each field once in these, with `in {...}`; they cost most",
-            _dearest(rules, [1] * len(found), found),
+            _dearest(rules, _ones(plain) + [(at, 1) for at, _ in found]),
         )
-    return found
+    return plain, found
+
+
+def _ones(plain: PlainBoxes) -> list[tuple[int, int]]:
+    return [(at, 1) for at in plain.rules]
 
 
 def _bits(
-    rules: Sequence[Rule], cubes: list[tuple[int, Cube]], places: int, limits: Limits
+    rules: Sequence[Rule],
+    plain: PlainBoxes,
+    cubes: list[tuple[int, Cube]],
+    places: int,
+    limits: Limits,
 ) -> Bits:
+    """Which sets have a bit. A plain rule has no set that could save anything by one."""
     only = [cube for _, cube in cubes]
     for worth in (WORTH, WORTH // 16):
         bits = choose_bits(only, places, most_boxes=limits.boxes_per_rule, worth=worth)
         counts = [count(cube, bits) for cube in only]
-        if sum(counts) <= limits.entries:
+        boxes_needed = len(plain) + sum(counts)
+        if boxes_needed <= limits.entries:
             break
     per_rule: dict[int, int] = {}
     for (index, _), boxes in zip(cubes, counts, strict=True):
@@ -223,20 +251,19 @@ def _bits(
             hint,
             tuple(rules[index] for index in worst if per_rule[index] > limits.boxes_per_rule),
         )
-    if sum(counts) > limits.entries:
+    if boxes_needed > limits.entries:
         raise CompileError(
-            f"the rules need {sum(counts)} boxes, {limits.entries} fit; these cost most",
+            f"the rules need {boxes_needed} boxes, {limits.entries} fit; these cost most",
             hint,
-            _dearest(rules, counts, cubes),
+            _dearest(rules, [*_ones(plain), *per_rule.items()]),
         )
     return bits
 
 
-def _dearest(
-    rules: Sequence[Rule], costs: Sequence[int], cubes: list[tuple[int, Cube]]
-) -> tuple[Rule, ...]:
+def _dearest(rules: Sequence[Rule], costs: Iterable[tuple[int, int]]) -> tuple[Rule, ...]:
+    """The rules that cost most; `costs` are indices of rules, each with a part of its cost."""
     total: dict[int, int] = {}
-    for (index, _), cost in zip(cubes, costs, strict=True):
+    for index, cost in costs:
         total[index] = total.get(index, 0) + cost
     worst = sorted(total, key=lambda index: (-total[index], index))[:_NAMED]
     return tuple(rules[index] for index in worst)
@@ -244,26 +271,31 @@ def _dearest(
 
 def _entries(
     rules: Sequence[Rule],
+    plain: PlainBoxes,
     cubes: list[tuple[int, Cube]],
     words: list[int],
     bits: Bits,
     limits: Limits,
 ) -> np.ndarray:
+    """All boxes in the order of their rules."""
     boxes: list[Row] = []
-    counts: list[int] = []
+    counts: list[tuple[int, int]] = []
     for index, cube in cubes:
         before = len(boxes)
         boxes.extend(rows(cube, int(rules[index].server), words[index], bits))
-        counts.append(len(boxes) - before)
+        counts.append((index, len(boxes) - before))
         if len(boxes) > 2 * limits.entries:
             break
-    if len(boxes) > limits.entries:
+    if len(plain) + len(boxes) > limits.entries:
         raise CompileError(
             f"the rules need more than {limits.entries} boxes; these cost most",
             "shorten their sets, or let several rules share one @list",
-            _dearest(rules, counts, cubes[: len(counts)]),
+            _dearest(rules, counts + _ones(plain)),
         )
-    return entries_of(boxes)
+    found = np.concatenate((plain.entries(words, bits), entries_of(boxes)))
+    if len(plain) and boxes:
+        found = found[np.argsort(found["rule"], kind="stable")]
+    return found
 
 
 def _check_regions(
@@ -277,12 +309,15 @@ def _check_regions(
     most = int(regions["count"].max())
     if most <= MOST_BOUNDS and len(bounds) <= limits.bounds:
         return
-    costs = [sum(len(values.ranges) for part in cube.parts for values in part) for _, cube in cubes]
+    costs = [
+        (at, sum(len(values.ranges) for part in cube.parts for values in part))
+        for at, cube in cubes
+    ]
     raise CompileError(
         f"the long sets have {most} bounds in one field and {len(bounds)} in all, "
         f"{MOST_BOUNDS} and {limits.bounds} fit; these cost most",
         "join neighbouring prefixes, or drop lists",
-        _dearest(rules, costs, cubes),
+        _dearest(rules, costs),
     )
 
 

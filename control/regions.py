@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from . import abi
-from .boxes import Bits
+from .boxes import Bits, halves
 from .condition import Range
 from .cubes import FIELDS, Cube
 from .model import Field
-from .sets import ADDRESS_LAST, DOMAINS, width
+from .sets import DOMAINS, width
 
 NUMBERS: dict[Field, int] = {
     Field.LOCAL_ADDRESS: abi.C["SR_F_LOCAL_ADDRESS"],
@@ -41,8 +40,6 @@ WORTH = 256
 
 BROAD = 128
 """What a box is worth that hashing cannot tell apart, as those of a complement are."""
-
-U64 = npt.NDArray[np.uint64]
 
 
 def choose_bits(
@@ -112,9 +109,9 @@ def _bounds(sets: list[tuple[tuple[Range, ...], int]], last: int) -> np.ndarray:
             [first for first, _ in ranges],
             [end + 1 for _, end in ranges if end != last],
         ):
-            halves = _halves(keys)
-            hi.append(halves[0])
-            lo.append(halves[1])
+            high, low = halves(keys)
+            hi.append(high)
+            lo.append(low)
             toggles.append(np.full(len(keys), bit, np.uint64))
     every_hi, every_lo = np.concatenate(hi), np.concatenate(lo)
     order = np.lexsort((every_lo, every_hi))
@@ -132,13 +129,3 @@ def _bounds(sets: list[tuple[tuple[Range, ...], int]], last: int) -> np.ndarray:
         masks[changes],
     )
     return bounds
-
-
-def _halves(keys: list[int]) -> tuple[U64, U64]:
-    if not keys or max(keys) <= 0xFFFFFFFF:
-        lo = np.array(keys, np.uint64)
-        return np.zeros(len(keys), np.uint64), lo
-    assert max(keys) <= ADDRESS_LAST
-    joined = b"".join([key.to_bytes(16, "big") for key in keys])
-    pairs = np.frombuffer(joined, ">u8").reshape(-1, 2).astype(np.uint64)
-    return pairs[:, 0], pairs[:, 1]

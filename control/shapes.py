@@ -48,6 +48,36 @@ class Group:
     boxes: Indices
 
 
+class Hasher:
+    """The tuple hashes of some boxes: a sum over the words, each masked.
+
+    Many masks keep the same of a word: what a word adds under one is computed once.
+    """
+
+    def __init__(self, words: list[U64], boxes: Indices) -> None:
+        self._all, self._boxes = words, boxes
+        self._words: dict[int, U64] = {}
+        self._terms: dict[tuple[int, int], U64] = {}
+
+    def under(self, masks: tuple[int, ...]) -> U64:
+        """The hashes under the masks of the words, before the shift."""
+        total = np.zeros(len(self._boxes), np.uint64)
+        for number, keep in enumerate(masks):
+            if keep:
+                total += self._term(number, keep)
+        return total
+
+    def _term(self, number: int, keep: int) -> U64:
+        term = self._terms.get((number, keep))
+        if term is None:
+            word = self._words.get(number)
+            if word is None:
+                word = self._words[number] = self._all[number][self._boxes]
+            term = (word & np.uint64(keep)) * np.uint64(ODD[number])
+            self._terms[number, keep] = term
+        return term
+
+
 class Boxes:
     """What hashing needs of all boxes: seven words each, and eight prefix lengths."""
 
@@ -78,11 +108,11 @@ class Boxes:
 
     def hashes(self, boxes: Indices, masks: tuple[int, ...]) -> U64:
         """The tuple hash of some boxes under the masks of the words, before the shift."""
-        total = np.zeros(len(boxes), np.uint64)
-        for word, keep, odd in zip(self.words, masks, ODD, strict=True):
-            if keep:
-                total += (word[boxes] & np.uint64(keep)) * np.uint64(odd)
-        return total
+        return Hasher(self.words, boxes).under(masks)
+
+    def hasher(self, boxes: Indices) -> Hasher:
+        """Hashes some boxes under one mask after the other."""
+        return Hasher(self.words, boxes)
 
     def needed(self, boxes: Indices, masks: tuple[int, ...]) -> tuple[int, ...]:
         """The masks without those of high halves that are zero in all the boxes."""
