@@ -15,16 +15,14 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from . import abi
 from .cubes import FIELDS, Cube, Part
 from .model import Field
+from .ranges import Ranges
 from .sets import DOMAINS, ValueSet, explicit, intersect, width
 
 FULL = (1 << 64) - 1
-
-U64 = npt.NDArray[np.uint64]
 
 BITS_OF: dict[Field, int] = {
     Field.LOCAL_ADDRESS: abi.C["SR_BIT_LOCAL_KNOWN"],
@@ -32,7 +30,7 @@ BITS_OF: dict[Field, int] = {
 }
 SERVER_BITS = 3
 
-Bits = dict[tuple[Field, tuple[tuple[int, int], ...]], int]
+Bits = dict[tuple[Field, Ranges], int]
 """Which mask in SR_W_BITS says that a field's value lies in these ranges."""
 
 
@@ -117,15 +115,6 @@ def split(first: int, last: int) -> list[tuple[int, int, int, int]]:
     if tail:
         found.append((hi_last, 0, 0, lo_last))
     return found
-
-
-def halves(keys: list[int]) -> tuple[U64, U64]:
-    """128-bit numbers as arrays of their high and low halves."""
-    if not keys or max(keys) <= FULL:
-        return np.zeros(len(keys), np.uint64), np.array(keys, np.uint64)
-    joined = b"".join([key.to_bytes(16, "big") for key in keys])
-    pairs = np.frombuffer(joined, ">u8").reshape(-1, 2).astype(np.uint64)
-    return pairs[:, 0], pairs[:, 1]
 
 
 def spelled_out(name: Field, part: Part, bits: Bits) -> ValueSet | None:

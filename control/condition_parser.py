@@ -8,7 +8,7 @@ comparison that is wrong is read over, so that the rest can be judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lark import Token, Tree
 
@@ -18,6 +18,7 @@ from .condition_values import DOMAIN, ValueProblem, Values
 from .model import FIELDS_OF, Field, Server
 from .names import Names
 from .problems import did_you_mean, listed
+from .ranges import Ranges, merge_long
 
 MOST_PROBLEMS = 50
 """Problems told of one condition; past this a person needs the count, not the sentences."""
@@ -224,8 +225,8 @@ class _Reading:
                 self.whole_days.append((token.start_pos or 0, str(token)))
         return merge_ranges(found)
 
-    def _ranges(self, field: Field, tokens: list[Token]) -> tuple[Range, ...]:
-        found = []
+    def _ranges(self, field: Field, tokens: list[Token]) -> Ranges:
+        found: list[Ranges] = []
         for token in tokens:
             try:
                 if token.startswith("@"):
@@ -239,7 +240,7 @@ class _Reading:
                 found.append(ranges)
         if len(found) == 1:
             return found[0]  # as it is: all rules share one long list
-        return merge_ranges([each for ranges in found for each in ranges])
+        return merge_long([each for ranges in found for each in ranges])
 
     def _texts(self, field: Field, tokens: list[Token]) -> tuple[str, ...]:
         found: list[str] = []
@@ -258,7 +259,7 @@ class _Reading:
                 self._wrong_value(token, problem)
         return tuple(dict.fromkeys(found))
 
-    def _note_if_empty(self, token: Token, members: tuple[object, ...]) -> None:
+    def _note_if_empty(self, token: Token, members: Sequence[object]) -> None:
         if not members:
             self.empty_lists.append((token.start_pos or 0, token[1:]))
 

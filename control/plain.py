@@ -12,11 +12,12 @@ from __future__ import annotations
 import numpy as np
 
 from . import abi
-from .boxes import BITS_OF, BOX, COLUMNS_OF, FREE, FULL, SERVER_BITS, Bits, halves
+from .boxes import BITS_OF, BOX, COLUMNS_OF, FREE, FULL, SERVER_BITS, Bits
 from .condition import And, Comparison, Condition
 from .cubes import FIELDS
 from .model import Field
 from .normal import Vocabulary
+from .ranges import halves
 from .services import place_of
 from .sets import DOMAINS, ValueSet, explicit, positive, width
 

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from . import abi
-from .boxes import Bits, halves
-from .condition import Range
+from .boxes import FULL, Bits
 from .cubes import FIELDS, Cube
 from .model import Field
+from .ranges import PackedRanges, Ranges, packed
 from .sets import DOMAINS, width
 
 NUMBERS: dict[Field, int] = {
@@ -49,9 +49,9 @@ def choose_bits(
 
     A set that its rule cannot do without (more than `most_boxes`) goes first.
     """
-    saved: dict[tuple[Field, tuple[Range, ...]], int] = {}
+    saved: dict[tuple[Field, Ranges], int] = {}
     for cube in cubes:
-        widths: list[tuple[Field, tuple[Range, ...], int, int]] = []
+        widths: list[tuple[Field, Ranges, int, int]] = []
         boxes = 1
         for name, part in zip(FIELDS, cube.parts, strict=True):
             if name not in NUMBERS:
@@ -101,18 +101,16 @@ def ask_for(regions: np.ndarray, bits: Bits, asked: list[int]) -> None:
                 regions["servers"][NUMBERS[name]] |= 1 << one
 
 
-def _bounds(sets: list[tuple[tuple[Range, ...], int]], last: int) -> np.ndarray:
+def _bounds(sets: list[tuple[Ranges, int]], last: int) -> np.ndarray:
     """The bounds of one field, ascending from zero, neighbours with different masks."""
     hi, lo, toggles = [np.zeros(1, np.uint64)], [np.zeros(1, np.uint64)], [np.zeros(1, np.uint64)]
     for ranges, bit in sets:
-        for keys in (
-            [first for first, _ in ranges],
-            [end + 1 for _, end in ranges if end != last],
-        ):
-            high, low = halves(keys)
-            hi.append(high)
-            lo.append(low)
-            toggles.append(np.full(len(keys), bit, np.uint64))
+        own = ranges if isinstance(ranges, PackedRanges) else packed(ranges)
+        after = own.last_lo + np.uint64(1)
+        inner = (own.last_lo != last & FULL) | (own.last_hi != last >> 64)
+        hi += [own.first_hi, (own.last_hi + (after == 0))[inner]]
+        lo += [own.first_lo, after[inner]]
+        toggles.append(np.full(len(own) + int(inner.sum()), bit, np.uint64))
     every_hi, every_lo = np.concatenate(hi), np.concatenate(lo)
     order = np.lexsort((every_lo, every_hi))
     every_hi, every_lo = every_hi[order], every_lo[order]
