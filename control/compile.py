@@ -14,9 +14,7 @@ walk are added up from the buckets that were really built.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -24,6 +22,7 @@ import numpy as np
 from . import abi, zone
 from .boxes import Bits, Row, count, entries_of, rows
 from .cubes import FREE, Budget, Cube, TooComplex
+from .garbage import uncollected
 from .grid import lay
 from .layout import asked_by, header_of, slots_of, steps_of
 from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
@@ -58,21 +57,8 @@ def compile_table(
     Raises `CompileError` when the rules do not fit the limits.
     """
     moment = moment or zone.now()
-    with _uncollected():
+    with uncollected():
         return _compile(ruleset, rules, revision, limits or Limits(), moment)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Cyclic garbage collection paused: it would pass over millions of young tuples, none
-    of them in a cycle, and take half of the time of a large compilation."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _compile(

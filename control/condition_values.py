@@ -70,6 +70,7 @@ class Values:
     """
 
     def __init__(self, names: Names) -> None:
+        self.asked_host = False
         self._names = names
         self._known = names if isinstance(names, KnownNames) else None
         self._ids: dict[tuple[Field, str], int | None] = {}
@@ -126,8 +127,29 @@ class Values:
             raise ValueProblem((f"{field} {word} has no order", f"compare {field} with a number"))
         return _in_domain(field, word)
 
+    def ordered(
+        self, field: Field, operator: str, word: str, quoted: bool = False
+    ) -> tuple[int, int]:
+        """The first and last number that `<` and its kin hold for; none if last < first."""
+        number = self.number(field, word, quoted)
+        first, last = DOMAIN[field]
+        if operator.startswith("<"):
+            return first, number if operator == "<=" else number - 1
+        return number if operator == ">=" else number + 1, last
+
+    def known_ranges(self, field: Field, name: str) -> Ranges | None:
+        """What `ranges_of` gives, `None` when it was never asked for that list."""
+        self.asked_host = True
+        return self._range_lists.get((field, name))
+
+    def known_texts(self, field: Field, name: str) -> tuple[str, ...] | None:
+        """What `texts_of` gives, `None` when it was never asked for that list."""
+        self.asked_host = True
+        return self._text_lists.get((field, name))
+
     def ranges_of(self, field: Field, name: str) -> Ranges:
         """The members of `lists/NAME.txt`, merged; the same object at every use."""
+        self.asked_host = True
         ranges = self._range_lists.get((field, name))
         if ranges is None:
             text = self._list_text(name)
@@ -140,6 +162,7 @@ class Values:
 
     def texts_of(self, field: Field, name: str) -> tuple[str, ...]:
         """The programs or services in `lists/NAME.txt`."""
+        self.asked_host = True
         texts = self._text_lists.get((field, name))
         if texts is None:
             read = self.path if field is Field.PROGRAM else self.service
@@ -159,6 +182,7 @@ class Values:
 
     def minutes_of(self, name: str) -> tuple[Range, ...]:
         """The minutes of the week in `lists/NAME.txt`, a period a line."""
+        self.asked_host = True
         minutes = self._period_lists.get(name)
         if minutes is None:
             found, problems = _lines(name, _numbered(self._list_text(name)), self.period)
@@ -191,6 +215,7 @@ class Values:
                 return number, number
             if numbers := _NUMBERS.fullmatch(word):
                 return _ordered(field, word, *numbers.groups())
+        self.asked_host = True
         key = field, word
         if key not in self._ids:
             look_up = self._names.uid if field is Field.USER else self._names.gid

@@ -42,9 +42,7 @@ BROAD = 128
 """What a box is worth that hashing cannot tell apart, as those of a complement are."""
 
 
-def choose_bits(
-    cubes: Iterable[Cube], places: int, *, most_boxes: int, worth: int = WORTH
-) -> Bits:
+def choose_bits(cubes: Iterable[Cube], places: int, *, most_boxes: int, worth: int = WORTH) -> Bits:
     """Hand out the free bits of SR_W_BITS to the sets that save most boxes.
 
     A set that its rule cannot do without (more than `most_boxes`) goes first.
