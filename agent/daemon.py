@@ -29,6 +29,7 @@ from ..control.names import SystemNames
 from ..control.paths import Paths
 from ..control.problems import InputError, Problem, problem_document
 from ..control.requests import request_from_json, verdict_to_json
+from ..control.rules_file import RuleMemory
 from ..control.walk import request_words, verdict
 from . import status
 from .arrivals import ArrivalWatch
@@ -75,6 +76,7 @@ class Agent:
         self._detach = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
         self.names = SystemNames(paths.lists)
+        self.memory = RuleMemory()  # the worker's
         self.clock = Clock()
         self.timekeeper = Timekeeper(self)
         self.questions: dict[str, Answer] = {
@@ -219,6 +221,7 @@ class Agent:
                 product=self.config.product,
                 lists=last.lists,
                 moment=self.clock.now(),
+                memory=self.memory,
             )
             return replace(policy, revision=last)
         if last and last.text == text and last.lists == policy.revision.lists:
@@ -342,6 +345,7 @@ class Agent:
             names=self.names,
             product=self.config.product,
             moment=self.clock.now(),
+            memory=self.memory,
         )
 
     async def _check(self, text: str, file: str = "rules.toml") -> dict[str, Any]:
@@ -363,9 +367,9 @@ class Agent:
         """Whether a policy is another than the one in force."""
         now = self.policy
         return (
-            policy.ruleset != now.ruleset
+            policy.revision.text != now.revision.text
             or policy.revision.lists != now.revision.lists
-            or policy.revision.text != now.revision.text
+            or policy.ruleset != now.ruleset
         )
 
     async def bring_in(self, policy: Policy, text: str | None) -> dict[str, Any]:

@@ -276,10 +276,12 @@ class Kernel:
         return int(np.frombuffer(raw or b"", np.uint64).sum())
 
     def _forget_hits(self, generation: int, rules: int) -> None:
-        zero = bytes(abi.sizeof("sr_hits") * self._cpus)
-        base = generation * self.capacity.rules
-        for index in range(base, base + rules):
-            libbpf.update(self.map("hits"), index.to_bytes(4, sys.byteorder), zero)
+        size, base = abi.sizeof("sr_hits") * self._cpus, generation * self.capacity.rules
+        try:
+            libbpf.update_array(self.map("hits"), base, bytes(size * rules), size)
+        except OSError:  # not at once, before Linux 5.13
+            for index in range(base, base + rules):
+                libbpf.update(self.map("hits"), index.to_bytes(4, sys.byteorder), bytes(size))
 
     # -- the test facility ------------------------------------------------------------
 
