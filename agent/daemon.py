@@ -41,6 +41,7 @@ from .compiler import CompileError
 from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
+from .memory import give_back
 from .messages import Messages
 from .policy import Policy, compiled_again, read_policy, same_now
 from .programs import ProgramPaths
@@ -51,6 +52,7 @@ DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --f
 UPKEEP_EVERY = 2.0
 WATCH_EVERY = 0.1
 RECONCILE_EVERY = 10.0
+REST_AFTER = 1.0  # seconds after a change: the answer comes first, and changes come in bursts
 COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
 _EXHAUSTED = 0xFFFFFFFF
 
@@ -116,6 +118,7 @@ class Agent:
                 print(why, file=sys.stderr, flush=True)
             self.arrivals = ArrivalWatch(self.enforcer, self.record)
             self.arrivals.follow()
+            loop.call_later(REST_AFTER, self._rest)
             tasks = [
                 asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
@@ -407,6 +410,13 @@ class Agent:
             self.record.drain()
             self.record.write_folded()
         self.record.in_force(policy.table)
+        self._joined = None  # what was in force before is kept by nobody
+        asyncio.get_running_loop().call_later(REST_AFTER, self._rest)
+
+    def _rest(self) -> None:
+        """Give back what the change left; in the worker, when it has nothing else to do."""
+        if not self._stop.is_set():
+            self._worker.submit(give_back)
 
     def applied(self, policy: Policy, changed: bool) -> dict[str, Any]:
         return {
