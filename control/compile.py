@@ -40,6 +40,7 @@ _WORK = 4_000_000  # cubes looked at in one compilation: some ten seconds
 _RULE_WORK = 200_000  # and for one rule
 _FEW_STEPS = 64  # with more in the worst case, dead boxes are looked for
 _NAMED = 5  # rules named by an error
+_AT_ONCE = 1 << 14  # boxes made before they are put into an array
 
 
 def compile_table(
@@ -104,7 +105,9 @@ def _compile(
     slots = np.concatenate((hashed, open_windows(regions, bounds, len(hashed))))
     if len(slots) > limits.slots:
         raise CompileError(
-            f"{len(slots)} slots are needed, {limits.slots} fit", "use fewer rules", ()
+            f"{len(slots)} slots are needed, {limits.slots} fit; these rules cost most",
+            "shorten their sets, or let several rules share one @list",
+            _most_boxes(rules, entries),
         )
     needs = (
         (abi.C["SR_NEED_PROGRAM"] if vocabulary.programs or vocabulary.directories else 0)
@@ -264,22 +267,28 @@ def _entries(
     limits: Limits,
 ) -> np.ndarray:
     """All boxes in the order of their rules."""
-    boxes: list[Row] = []
+    waiting: list[Row] = []
+    parts = [plain.entries(words, bits)]
     counts: list[tuple[int, int]] = []
+    made = len(plain)
     for index, cube in cubes:
-        before = len(boxes)
-        boxes.extend(rows(cube, int(rules[index].server), words[index], bits))
-        counts.append((index, len(boxes) - before))
-        if len(boxes) > 2 * limits.entries:
+        before = len(waiting)
+        waiting.extend(rows(cube, int(rules[index].server), words[index], bits))
+        counts.append((index, len(waiting) - before))
+        made += counts[-1][1]
+        if made > 2 * limits.entries:
             break
-    if len(plain) + len(boxes) > limits.entries:
+        if len(waiting) > _AT_ONCE:  # an array takes a fifth of the memory
+            parts.append(entries_of(waiting))
+            waiting = []
+    if made > limits.entries:
         raise CompileError(
             f"the rules need more than {limits.entries} boxes; these cost most",
             "shorten their sets, or let several rules share one @list",
             _dearest(rules, counts + _ones(plain)),
         )
-    found = np.concatenate((plain.entries(words, bits), entries_of(boxes)))
-    if len(plain) and boxes:
+    found = np.concatenate([*parts, entries_of(waiting)])
+    if len(plain) and counts:
         found = found[np.argsort(found["rule"], kind="stable")]
     return found
 
@@ -318,11 +327,16 @@ def _too_many_steps(
     starts = heavy.ends - heavy.sizes
     at = int(np.argmax(heavy.sizes))
     bucket = entries[heavy.boxes[int(starts[at]) : int(heavy.ends[at])]]
-    found, times = np.unique(bucket["rule"] >> abi.C["SR_RULE_SHIFT"], return_counts=True)
-    worst = [int(found[i]) for i in np.argsort(-times, kind="stable")[:_NAMED]]
+    count = len(np.unique(bucket["rule"]))
     return CompileError(
         f"a request could take {steps} steps, {limits.steps} are allowed: "
-        f"{len(bucket)} boxes of {len(found)} rules cannot be told apart by any exact field",
+        f"{len(bucket)} boxes of {count} rules cannot be told apart by any exact field",
         "name a port, user, program or address in these rules, or put those with `not` in a list",
-        tuple(rules[index] for index in worst),
+        _most_boxes(rules, bucket),
     )
+
+
+def _most_boxes(rules: Sequence[Rule], entries: np.ndarray) -> tuple[Rule, ...]:
+    """The rules that have most of these boxes."""
+    found, times = np.unique(entries["rule"] >> abi.C["SR_RULE_SHIFT"], return_counts=True)
+    return tuple(rules[int(found[i])] for i in np.argsort(-times, kind="stable")[:_NAMED])

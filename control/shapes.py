@@ -85,23 +85,26 @@ class Boxes:
         e: Any = entries
         self.entries = entries
         self.rules: Indices = (e["rule"] >> abi.C["SR_RULE_SHIFT"]).astype(np.int64)
-        wide = {name: e[name].astype(np.uint64) for name in e.dtype.names}
-        server = wide["bits_value"] & np.uint64(_SERVER)
-        ports = wide["local_port_lo"] << np.uint64(16) | wide["remote_port_lo"]
+
+        def wide(name: str) -> U64:  # one at a time: all together are most of the memory
+            column: U64 = e[name].astype(np.uint64)
+            return column
+
+        server = wide("bits_value") & np.uint64(_SERVER)
+        ports = wide("local_port_lo") << np.uint64(16) | wide("remote_port_lo")
         self.words: list[U64] = [
             server << np.uint64(32) | ports,
-            wide["uid_lo"] << np.uint64(32) | wide["gid_lo"],
-            wide["program_lo"] << np.uint64(32) | wide["service_lo"],
-            *(wide[name] for name in ("local_hi", "local_lo", "remote_hi", "remote_lo")),
+            wide("uid_lo") << np.uint64(32) | wide("gid_lo"),
+            wide("program_lo") << np.uint64(32) | wide("service_lo"),
+            *(wide(name) for name in ("local_hi", "local_lo", "remote_hi", "remote_lo")),
         ]
-        ports, ids = (("local_port", 16), ("remote_port", 16)), (("uid", 32), ("gid", 32))
         columns = [
-            common_prefix(wide[f"{name}_lo"], wide[f"{name}_hi"], size)
-            for name, size in (*ports, *ids, ("program", 32), ("service", 32))
+            common_prefix(wide(f"{name}_lo"), wide(f"{name}_hi"), 16 if "port" in name else 32)
+            for name in ("local_port", "remote_port", "uid", "gid", "program", "service")
         ]
         for side in ("local", "remote"):
-            hi, span = wide[f"{side}_hi"], wide[f"{side}_hi_span"]
-            lo, lo_span = wide[f"{side}_lo"], wide[f"{side}_lo_span"]
+            hi, span = wide(f"{side}_hi"), wide(f"{side}_hi_span")
+            lo, lo_span = wide(f"{side}_lo"), wide(f"{side}_lo_span")
             inside = common_prefix(lo, lo + lo_span, 64)
             columns.append(np.where(span == 0, 64 + inside, common_prefix(hi, hi + span, 64)))
         self.lengths = np.stack(columns, axis=1)
