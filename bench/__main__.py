@@ -66,13 +66,21 @@ def _connect(report: Report, wanted: argparse.Namespace) -> None:
 
 
 def _compile(report: Report, wanted: argparse.Namespace) -> None:
-    try:
-        from .compile import applies, compiles  # type: ignore[import-not-found]
-    except ImportError:
-        return
-    report["compile"] = compiles()
+    from . import compile as compiling
+
+    sizes = (10, 1_000, 10_000) if wanted.quick else compiling.SIZES
+    print(compiling.HEADINGS)
+    rows = report["compile"] = []
+    for row in compiling.compiles(sizes):
+        rows.append(row)
+        print(compiling.line(row), flush=True)
+    print("\none rule of a file changed, and applied by a running agent\n")
+    print(compiling.APPLY_HEADINGS)
+    rows = report["apply"] = []
     with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
-        report["apply"] = applies(Path(directory))
+        for row in compiling.applies(Path(directory), sizes):
+            rows.append(row)
+            print(compiling.apply_line(row), flush=True)
 
 
 PARTS: dict[str, Callable[[Report, argparse.Namespace], None]] = {

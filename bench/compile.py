@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From the text of rules to a table, and to one in force: seconds and memory.
 
-What is measured reads and compiles as the agent does. `python -m bench.compile` prints it
-alone (with PYTHONPATH=tests:.); the applies need root.
+What is measured reads and compiles as the agent does. `python -m bench compile` prints it alone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,31 @@ print(json.dumps({"rows": rows, "kB": table.size // 1024, "peak_mb": peak}))
 """
 
 
-def compiles() -> Iterator[dict[str, Any]]:
+HEADINGS = f"{'rules':24}{'read s':>9}{'compile s':>11}{'kB':>9}{'peak MB':>9}"
+APPLY_HEADINGS = (
+    f"{'rules':24}{'median s':>10}{'first s':>9}{'longest s':>11}{'cpu s':>8}"
+    f"{'peak MB':>9}{'rest MB':>9}{'rest cpu':>10}"
+)
+
+
+def line(row: dict[str, Any]) -> str:
+    """A row of `compiles`, below HEADINGS."""
+    return (
+        f"{row['rules']:24}{row['read_s']:>9.3f}{row['compile_s']:>11.3f}"
+        f"{row['kB']:>9}{row['peak_mb']:>9}"
+    )
+
+
+def apply_line(row: dict[str, Any]) -> str:
+    """A row of `applies`, below APPLY_HEADINGS."""
+    return (
+        f"{row['rules']:24}{row['median_s']:>10.3f}{row['first_s']:>9.3f}"
+        f"{row['longest_s']:>11.3f}{row['cpu_s']:>8.3f}{row['peak_mb']:>9}"
+        f"{row['rest_mb']:>9}{row['rest_cpu']:>10.1%}"
+    )
+
+
+def compiles(sizes: Sequence[int] = SIZES) -> Iterator[dict[str, Any]]:
     """A row for each rule set: `read_s` and `compile_s` are medians, in a process of its own.
 
     `peak_mb` is what that process needed at most, some 35 of it before the first rule.
@@ -56,7 +79,7 @@ def compiles() -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
         rules, lists = Path(directory, "rules.toml"), Path(directory, "lists")
         lists.mkdir()
-        for count in SIZES:
+        for count in sizes:
             rules.write_text(access_rules(count))
             yield _measured(f"{count} access rules", rules, lists)
         for count in LISTS:
@@ -78,7 +101,7 @@ def _measured(name: str, rules: Path, lists: Path) -> dict[str, Any]:
     }
 
 
-def applies(directory: Path) -> Iterator[dict[str, Any]]:
+def applies(directory: Path, sizes: Sequence[int] = SIZES) -> Iterator[dict[str, Any]]:
     """A row for each size: seconds from asking a running agent to apply a file in which one
     rule changed to its table being in force, the median, the first and the longest.
 
@@ -90,7 +113,7 @@ def applies(directory: Path) -> Iterator[dict[str, Any]]:
     from kernel.sandbox import Sandbox, sweep
 
     sweep()
-    for count in SIZES:
+    for count in sizes:
         box = Sandbox(directory)
         box.open()
         try:
@@ -190,16 +213,3 @@ def addresses(count: int) -> str:
     """A list of scattered addresses, one a line, in order."""
     chosen = sorted(random.Random(count).sample(range(1 << 24, 223 << 24), count))
     return "".join(f"{format_address(rulegen.MAPPED | number)}\n" for number in chosen)
-
-
-def main() -> None:
-    for row in compiles():
-        print(row, flush=True)
-    if os.geteuid() == 0:
-        with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
-            for row in applies(Path(directory)):
-                print(row, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -100,7 +100,7 @@ def _compile(
         raise _too_many_steps(rules, entries, tuples, steps, limits)
     regions, bounds = build(bits)
     ask_for(regions, bits, asked_by(entries, tuples))
-    _check_regions(rules, cubes, bits, regions, bounds, limits)
+    _check_regions(rules, plain, cubes, regions, bounds, limits)
     hashed = slots_of(tuples)
     slots = np.concatenate((hashed, open_windows(regions, bounds, len(hashed))))
     if len(slots) > limits.slots:
@@ -295,8 +295,8 @@ def _entries(
 
 def _check_regions(
     rules: Sequence[Rule],
+    plain: PlainBoxes,
     cubes: list[tuple[int, Cube]],
-    bits: Bits,
     regions: np.ndarray,
     bounds: np.ndarray,
     limits: Limits,
@@ -312,7 +312,7 @@ def _check_regions(
         f"the long sets have {most} bounds in one field and {len(bounds)} in all, "
         f"{MOST_BOUNDS} and {limits.bounds} fit; these cost most",
         "join neighbouring prefixes, or drop lists",
-        _dearest(rules, costs),
+        _dearest(rules, costs + _ones(plain)),
     )
 
 
