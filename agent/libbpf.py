@@ -11,12 +11,14 @@ import ctypes
 import errno
 import mmap
 import os
+import re
 import sys
 from array import array
 from functools import cache
 
 _BATCH = 65536
 _LOG_SIZE = 1 << 20
+_LOG_STATS = 4  # BPF_LOG_STATS of include/linux/bpf_verifier.h (Linux 5.2): the end alone
 _NOEXIST = 1  # BPF_NOEXIST
 
 
@@ -169,8 +171,27 @@ def prog_load(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id
     raise ProgramRefused(-fd, "" if -again == errno.ENOSPC else log)
 
 
+def verified(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id: int = 0) -> int:
+    """How many instructions the verifier goes through until it accepts a program.
+
+    Raises:
+        ProgramRefused: it does not.
+    """
+    fd, log = _try_to_load(name, kind, attach_type, code, attach_btf_id, _LOG_SIZE, _LOG_STATS)
+    if fd < 0:
+        raise ProgramRefused(-fd, log)
+    os.close(fd)
+    return int(re.findall(r"processed (\d+) insns", log)[-1])
+
+
 def _try_to_load(
-    name: str, kind: int, attach_type: int, code: bytes, attach_btf_id: int, log_size: int
+    name: str,
+    kind: int,
+    attach_type: int,
+    code: bytes,
+    attach_btf_id: int,
+    log_size: int,
+    log_level: int = 1,
 ) -> tuple[int, str]:
     """The descriptor or the negative errno, and the verifier's log if there is room for it."""
     log = ctypes.create_string_buffer(max(log_size, 1))
@@ -178,7 +199,7 @@ def _try_to_load(
         sz=ctypes.sizeof(_ProgLoadOpts),
         expected_attach_type=max(attach_type, 0),
         attach_btf_id=attach_btf_id,
-        log_level=1 if log_size else 0,
+        log_level=log_level if log_size else 0,
         log_size=log_size,
         log_buf=ctypes.addressof(log) if log_size else None,
     )

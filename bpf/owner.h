@@ -22,6 +22,7 @@
 #ifndef SOCKRULES_OWNER_H
 #define SOCKRULES_OWNER_H
 
+#include "below.h"
 #include "maps.h"
 
 static __always_inline u64 sr_read64(u64 base, u32 offset)
@@ -285,7 +286,7 @@ static __always_inline void sr_record_above(u64 file, struct sr_owner *owner)
 			continue;
 		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
 		inode = sr_read64(at.dentry, SR_OFF_DENTRY_INODE);
-		above = &owner->above[depth & (SR_DEPTH - 1)];
+		above = &owner->above[SR_BELOW(SR_DEPTH, depth)];
 		above->number = sr_read64(inode, SR_OFF_INODE_INO);
 		above->device = sr_device(inode);
 		above->generation = sr_read32(inode, SR_OFF_INODE_GENERATION);
@@ -330,7 +331,7 @@ static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 			path->truncated = 1;
 			break;
 		}
-		bpf_probe_read_kernel_str(&path->name[(depth & (SR_DEPTH - 1)) * SR_NAME], SR_NAME,
+		bpf_probe_read_kernel_str(&path->name[SR_BELOW(SR_DEPTH, depth) * SR_NAME], SR_NAME,
 					  (void *)sr_read64(at.dentry, SR_OFF_DENTRY_NAME));
 		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
 		path->depth = depth + 1;

@@ -16,6 +16,7 @@ from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import HOOKS, PROBE, TRACKERS
 from sockrules.agent.loader import PINNED, Capacity, compiled, load
 
+from .control_flow import fallen_into
 from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
@@ -33,6 +34,21 @@ def test_what_was_kept_is_what_was_compiled(
     assert set(fresh.programs) == {hook.function for hook in (*HOOKS, *TRACKERS, PROBE)}
     monkeypatch.setattr("sockrules.agent.loader.compile_apart", None)
     assert compiled(SMALL, offsets, cache) == fresh
+
+
+def test_loops_are_closed_by_jumps() -> None:
+    """Others are refused by kernels up to 6.1 at least, whatever the loop does."""
+    programs = compiled(SMALL, offset_macros(), None).programs
+    assert {name: found for name, code in programs.items() if (found := fallen_into(code))} == {}
+
+
+def test_a_loop_that_is_fallen_into_is_found() -> None:
+    jump_ahead, run_on, back, leave = (
+        bytes.fromhex(text)
+        for text in ("0500010000000000", "b700000000000000", "1500feff00000000", "9500000000000000")
+    )
+    assert fallen_into(jump_ahead + run_on + back + leave) == [(1, 2)]
+    assert fallen_into(run_on + back + leave) == []
 
 
 def test_a_spoiled_file_is_compiled_anew(tmp_path: Path) -> None:
