@@ -19,6 +19,7 @@ SCRIPTS = [
     "packaging/setup",
     "vagrant/test",
     "vagrant/local/build-box",
+    "vagrant/local/contain",
     "vagrant/local/libvirt",
     "vagrant/local/test",
 ]
