@@ -34,7 +34,8 @@ SOURCES = (
     *("services.c", "probe.c"),
 )
 MAPS = (
-    *("control", "headers", "entries", "slots", "bounds", "known", "totals", "hits", "proofs"),
+    *("control", "headers", "entries", "rests", "slots", "bounds"),
+    *("known", "totals", "hits", "proofs"),
     *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
     *("overflowed", "places", "namespaces", "arrivals", "paths", "no_path", "events"),
     *("names", "cgroups", "cgroup_paths", "tracking", "new_cgroup", "no_cgroup"),

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..control import abi, files
+from ..control import files
 from ..control.agent_edit import set_mode
 from ..control.agent_file import AgentConfig, parse_agent_config
 from ..control.model import Mode, Server
@@ -51,11 +51,6 @@ UPKEEP_EVERY = 2.0
 WATCH_EVERY = 0.1
 RECONCILE_EVERY = 10.0
 COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
-_REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
-
-_LOST_REPORTED = "lost-events-reported"
-_AUDIT = abi.C["SR_AUDIT"]
-_REJECT = abi.C["SR_REJECT"]
 _EXHAUSTED = 0xFFFFFFFF
 
 _REFUSALS = (EnforcerError, CompileError, files.FileBusy, OSError, sqlite3.Error)

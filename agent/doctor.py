@@ -21,7 +21,7 @@ from .kernel import Kernel
 from .loader import Capacity, Loaded, load
 from .services import Services
 
-_SMALL = Capacity(steps=96, entries=1024, slots=1024, bounds=1024, rules=256, known=256)
+_SMALL = Capacity(steps=96, entries=1024, rests=64, slots=1024, bounds=1024, rules=256, known=256)
 
 
 def examine(paths: Paths) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from .kernel import Kernel, Known, capacity_for, fits, grace_period
 from .listeners import Registry
 from .loader import load
 from .longest_walk import is_too_long, longest_walk
+from .reader import Reader
 
 
 class EnforcerError(Exception):
@@ -75,7 +76,7 @@ class Enforcer:
         self.coverage = self.attachment.coverage
         self.arrivals: deque[Arrival] = deque()
         self.registry: Registry | None = None
-        self.lost_by_reader = 0
+        self.reader = Reader()
 
     def _find_cgroup(self) -> Path:
         if self.cgroup is None:
@@ -169,7 +170,7 @@ class Enforcer:
             kernel.set_mode(server, mode)
         kernel.govern(self.cgroup_path, self.cgroup_path == self.mount)
         kernel.install(table, self.identities.known())
-        kernel.loaded.open_events(self.take, self._count_lost, self.buffer_pages)
+        self.reader.add(kernel.loaded.open_events(self.take, self.buffer_pages))
         kernel.loaded.open_arrivals(lambda _, data: self.arrivals.append(decode_arrival(data)))
         return kernel
 
@@ -186,9 +187,6 @@ class Enforcer:
         for directory in self.pins.glob("maps-*"):
             if directory.name != f"maps-{abi.digest[:8]}":
                 shutil.rmtree(directory, ignore_errors=True)
-
-    def _count_lost(self, count: int) -> None:
-        self.lost_by_reader += count
 
     # -- servers ----------------------------------------------------------------------
 
@@ -301,6 +299,7 @@ class Enforcer:
     def close(self) -> None:
         """Let go; what is pinned goes on."""
         self.attachment.links.close()
+        self.reader.close()
         if self._kernel is not None:
             self._kernel.close()
             self._kernel = None

@@ -61,6 +61,7 @@ def capacity_for(table: Table) -> Capacity:
     return Capacity(
         steps=next(steps for steps in STEP_CLASSES if steps >= need.steps),
         entries=room(need.entries, 4096),
+        rests=room(need.rests, 1024),
         slots=room(need.slots, 16384),
         bounds=room(need.bounds, 4096),
         rules=room(len(table.rules), 1024),
@@ -75,6 +76,7 @@ def fits(table: Table, capacity: Capacity) -> bool:
     return (
         need.steps <= capacity.steps
         and need.entries <= capacity.entries
+        and need.rests <= capacity.rests
         and need.slots <= capacity.slots
         and need.bounds <= capacity.bounds
         and len(table.rules) <= capacity.rules
@@ -116,6 +118,7 @@ class Kernel:
             ("control", "sr_control"),
             ("headers", "sr_header"),
             ("entries", "sr_entry"),
+            ("rests", "sr_rest"),
             ("slots", "sr_slot"),
             ("bounds", "sr_bound"),
             ("known", "sr_known"),
@@ -159,14 +162,15 @@ class Kernel:
         self._put_control()
 
     def _write(self, table: Table, generation: int) -> None:
-        capacity = self.capacity
-        for name, struct, base, data in (
-            ("entries", "sr_entry", capacity.entries, table.entries),
-            ("slots", "sr_slot", capacity.slots, table.slots),
-            ("bounds", "sr_bound", capacity.bounds, table.bounds),
-            ("headers", "sr_header", 1, table.header),
+        for name, data in (
+            ("entries", table.entries),
+            ("rests", table.rests),
+            ("slots", table.slots),
+            ("bounds", table.bounds),
         ):
-            libbpf.update_array(self.map(name), generation * base, data, abi.sizeof(struct))
+            size = self.loaded.specs[name].value_size * self.loaded.specs[name].max_entries
+            libbpf.fill_array(self.map(name), size, generation * size // 2, data)
+        libbpf.update(self.map("headers"), generation.to_bytes(4, sys.byteorder), table.header)
 
     def _write_known(self, table: Table, known: Known, generation: int) -> None:
         keys = self._known[generation]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import mmap
 import os
 import sys
 from functools import cache
 
-_BATCH = 65536
 _LOG_SIZE = 1 << 20
 _NOEXIST = 1  # BPF_NOEXIST
 
@@ -22,6 +22,13 @@ _NOEXIST = 1  # BPF_NOEXIST
 def libbpf() -> ctypes.CDLL:
     """The shared library, the one that libbcc loads too."""
     return ctypes.CDLL("libbpf.so.1", use_errno=True)
+
+
+@cache
+def libbpf_undisturbed() -> ctypes.PyDLL:
+    """The same library, called without letting go of the interpreter: for short calls that
+    come back to Python many times, and would wait for it each time beside a busy thread."""
+    return ctypes.PyDLL("libbpf.so.1", use_errno=True)
 
 
 class _TestRunOpts(ctypes.Structure):
@@ -279,35 +286,14 @@ def keys(map_fd: int, size: int) -> list[bytes]:
     return found
 
 
-def update_array(map_fd: int, first: int, values: bytes, size: int) -> None:
-    """Write consecutive elements of an array map, `size` bytes each, from index `first` on.
+def fill_array(map_fd: int, size: int, at: int, values: bytes) -> None:
+    """Write into an array map of `size` bytes in all, from byte `at` on, as into memory.
 
-    Uses BPF_MAP_UPDATE_BATCH (Linux 5.6), a few system calls whatever the number.
+    The map is one of BPF_F_MMAPABLE (Linux 5.5). Nobody may be reading these elements.
     """
-    count = len(values) // size
-    lib = libbpf()
-    lib.bpf_map_update_batch.argtypes = [
-        ctypes.c_int,
-        ctypes.c_void_p,
-        ctypes.c_void_p,
-        ctypes.POINTER(ctypes.c_uint32),
-        ctypes.c_void_p,
-    ]
-    for start in range(0, count, _BATCH):
-        n = min(_BATCH, count - start)
-        indexes = (ctypes.c_uint32 * n)(*range(first + start, first + start + n))
-        done = ctypes.c_uint32(n)
-        chunk = values[start * size : (start + n) * size]
-        _check(
-            lib.bpf_map_update_batch(
-                map_fd,
-                indexes,
-                ctypes.cast(ctypes.c_char_p(chunk), ctypes.c_void_p),
-                ctypes.byref(done),
-                None,
-            ),
-            f"write {n} elements",
-        )
+    if values:
+        with mmap.mmap(map_fd, size) as memory:
+            memory[at : at + len(values)] = values
 
 
 def lookup_array(map_fd: int, first: int, count: int, size: int) -> bytes:

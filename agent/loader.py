@@ -35,6 +35,7 @@ class Capacity:
 
     steps: int
     entries: int
+    rests: int
     slots: int
     bounds: int
     rules: int
@@ -47,6 +48,7 @@ class Capacity:
         return {
             "SR_STEPS": self.steps,
             "SR_ENTRIES": self.entries,
+            "SR_RESTS": self.rests,
             "SR_SLOTS": self.slots,
             "SR_BOUNDS": self.bounds,
             "SR_RULES": self.rules,
@@ -96,18 +98,17 @@ class Loaded:
             return _instances(hook, code, self.maps["places"])
         return _load_one(hook, code)
 
-    def open_events(
-        self, take: Callable[[int, bytes], None], lost: Callable[[int], None], pages: int
-    ) -> None:
+    def open_events(self, take: Callable[[int, bytes], None], pages: int) -> PerfBuffer:
         """Open the perf buffers, `pages` pages a CPU; `take(cpu, bytes)` gets a copy of each event.
 
-        No wake-ups: the caller comes by on a timer (`consume`).
+        No wake-ups: somebody comes by on a timer (reader.py).
         """
-        self.events = PerfBuffer(self.maps["events"], take, lost, pages)
+        self.events = PerfBuffer(self.maps["events"], take, pages)
+        return self.events
 
     def open_arrivals(self, take: Callable[[int, bytes], None]) -> None:
         """Open the buffers of struct sr_arrival: few, and somebody waits for each (`wakes`)."""
-        self.arrivals = PerfBuffer(self.maps["arrivals"], take, lambda _: None, 1, wakes=True)
+        self.arrivals = PerfBuffer(self.maps["arrivals"], take, 1, wakes=True)
 
     def consume(self) -> None:
         """Hand over all events that wait in the buffers. From any thread."""

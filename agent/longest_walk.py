@@ -19,8 +19,12 @@ from .loader import Capacity, load
 
 
 def is_too_long(refusal: str) -> bool:
-    """Whether the kernel refused a program because the verifier came to no end."""
-    return os.strerror(errno.E2BIG) in refusal
+    """Whether the kernel refused a program because the verifier came to no end.
+
+    E2BIG: too many instructions; EFAULT: more than 8 192 branches put off for later
+    (push_stack, kernel/bpf/verifier.c, Linux 5.10 and 6.18).
+    """
+    return any(os.strerror(code) in refusal for code in (errno.E2BIG, errno.EFAULT))
 
 
 def longest_walk(

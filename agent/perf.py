@@ -12,9 +12,8 @@ import ctypes
 import threading
 from collections.abc import Callable
 
-from .libbpf import libbpf
+from .libbpf import libbpf, libbpf_undisturbed
 
-_RECORD_LOST = 2
 _RECORD_SAMPLE = 9
 _HEADER = 8  # bytes of struct perf_event_header: u32 type, u16 misc, u16 size
 _NEXT = -2  # LIBBPF_PERF_EVENT_CONT
@@ -52,7 +51,6 @@ class PerfBuffer:
         map_fd: the map; its elements are set to the rings.
         take: gets (cpu, bytes): a copy of each event. The kernel pads events, so there
             may be some bytes behind what was sent.
-        lost: gets a number of events for which a ring had no room.
         pages: of one ring, a power of two.
         wakes: each event makes `waiting` readable.
     """
@@ -61,14 +59,14 @@ class PerfBuffer:
         self,
         map_fd: int,
         take: Callable[[int, bytes], None],
-        lost: Callable[[int], None],
         pages: int,
         *,
         wakes: bool = False,
     ) -> None:
         self._lib = libbpf()
         self._lib.perf_buffer__new_raw.restype = ctypes.c_void_p
-        self._lib.perf_buffer__consume.argtypes = [ctypes.c_void_p]
+        self._consume = libbpf_undisturbed().perf_buffer__consume
+        self._consume.argtypes = [ctypes.c_void_p]
         self._lib.perf_buffer__free.argtypes = [ctypes.c_void_p]
         self._reading = threading.Lock()
 
@@ -77,9 +75,7 @@ class PerfBuffer:
             if kind == _RECORD_SAMPLE:
                 size = ctypes.c_uint32.from_address(at + _HEADER).value
                 take(cpu, ctypes.string_at(at + _HEADER + 4, size))
-            elif kind == _RECORD_LOST:  # u64 id, u64 lost
-                lost(ctypes.c_uint64.from_address(at + _HEADER + 8).value)
-            return _NEXT
+            return _NEXT  # PERF_RECORD_LOST: the programs count what found no room themselves
 
         self._callback = _Callback(record)  # kept: libbpf holds no reference to it
         attr = _Attr(
@@ -103,11 +99,15 @@ class PerfBuffer:
         fd: int = self._lib.perf_buffer__epoll_fd(ctypes.c_void_p(self._handle))
         return fd
 
+    @property
+    def closed(self) -> bool:
+        return self._handle is None
+
     def consume(self) -> None:
         """Hand over all events that wait. From any thread."""
         with self._reading:
             if self._handle:
-                self._lib.perf_buffer__consume(self._handle)
+                self._consume(self._handle)
 
     def close(self) -> None:
         with self._reading:

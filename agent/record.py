@@ -11,7 +11,7 @@ import contextlib
 import socket
 import sys
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +27,7 @@ from .kernel import Kernel
 from .state import State
 
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
+_WAITING_MOST = 1 << 18  # events that wait to be worded: some 60 MB
 _LOST_REPORTED = "lost-events-reported"
 _TOLD = abi.C["SR_AUDIT"] | abi.C["SR_REJECT"]
 
@@ -54,6 +55,8 @@ class Record:
         self._revision = 0
         self._offset = 0
         self._lost_reported = 0
+        self._overrun: Counter[int] = Counter()
+        self._overrun_reported = 0
 
     def begin(
         self,
@@ -74,8 +77,14 @@ class Record:
     # -- events -----------------------------------------------------------------------
 
     def take(self, cpu: int, data: bytes) -> None:
-        """Called for each event while a buffer is consumed: no more than keeping the bytes."""
-        self._waiting.append(data)
+        """Called for each event while a buffer is consumed: no more than keeping the bytes.
+
+        From any thread; what is too much to be worded is counted as lost.
+        """
+        if len(self._waiting) < _WAITING_MOST:
+            self._waiting.append(data)
+        else:
+            self._overrun[cpu] += 1
 
     def drain(self) -> None:
         """Take what waits in the buffers, word it, write it, and report what was lost."""
@@ -128,12 +137,17 @@ class Record:
             count=count,
         )
 
+    def lost_by_cpu(self) -> dict[int, int]:
+        """Events that were never told, for each CPU that lost any."""
+        return dict(sorted((Counter(self._kernel().lost_by_cpu()) + self._overrun).items()))
+
     def _losses(self) -> list[dict[str, Any]]:
-        lost = self._kernel().lost_by_cpu()
-        total = sum(lost.values())
-        if total == self._lost_reported:
+        lost, overrun = self.lost_by_cpu(), self._overrun.total()
+        total = sum(lost.values()) - overrun
+        more = total - self._lost_reported + overrun - self._overrun_reported
+        if not more:
             return []
-        more, self._lost_reported = total - self._lost_reported, total
+        self._lost_reported, self._overrun_reported = total, overrun
         return [
             self._line(
                 "events-lost",

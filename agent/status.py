@@ -20,7 +20,7 @@ def report(agent: Agent) -> dict[str, Any]:
     """What `sockrules status` shows; `enforcing` is false when less is in force than asked for."""
     enforcer, policy = agent.enforcer, agent.policy
     totals = enforcer.kernel.totals()
-    lost = enforcer.kernel.lost_by_cpu()
+    lost = agent.record.lost_by_cpu()
     rules = policy.ruleset.active()
     servers = {
         server.word: _server(

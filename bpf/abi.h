@@ -18,7 +18,7 @@
 #ifndef SOCKRULES_ABI_H
 #define SOCKRULES_ABI_H
 
-#define SR_ABI_VERSION 2
+#define SR_ABI_VERSION 3
 
 /* servers */
 #define SR_LISTEN 0
@@ -43,14 +43,22 @@
 #define SR_WORDS 8
 
 /*
- * SR_W_BITS: bits 0-1 the server, then what is known, then from bit 8 the
+ * SR_W_BITS: bits 0-1 the server, then what is known, then whether the remote
+ * address is an IPv4 one (found by the decision itself), then from bit 8 the
  * directories the program lies below (found while gathering), and above them
  * the memberships of long sets (found by the interval search). The compiler
  * hands out the bits above 8 as it needs them.
  */
 #define SR_BIT_LOCAL_KNOWN 0x4
 #define SR_BIT_REMOTE_KNOWN 0x8
+#define SR_BIT_REMOTE_V4 0x10
 #define SR_FIRST_SET_BIT 8
+
+/*
+ * A request's class, 2 * server + (the remote address is an IPv4 one): tables that
+ * hold nothing for a class are not opened for it.
+ */
+#define SR_CLASSES 6
 
 /* the low byte of an entry's and a default's rule word; the rule's index is above */
 #define SR_REJECT 0x1
@@ -60,7 +68,8 @@
 #define SR_RULE_SHIFT 8
 
 /* limits of one generation; the compiler proves them before anything is loaded */
-#define SR_MAX_TABLES 32
+#define SR_MAX_TABLES 32 /* a power of two */
+#define SR_NO_TABLE 31 /* the end of every chain */
 #define SR_MAX_REGIONS 6
 #define SR_MAX_SEARCH 21
 #define SR_NO_RULE 0xffffff
@@ -74,35 +83,40 @@
 #define SR_F_GID 5
 
 /*
- * One box: a product of intervals. It matches a request when
+ * One box: a product of intervals, in two parts. It matches a request when
  *   (bits & bits_mask) == bits_value, and for every scalar lo <= x <= hi, and
  *   for every half of an address half - lo <= span (unsigned, so a wrap fails).
  * "Any" is the whole range, unknown included: ports 0-65535, ids 0-0xffffffff,
- * addresses lo 0 and span all ones.
- * Example: connect to 10.0.0.0/8 port 443 is bits_mask 0xb (server, remote
- * known), bits_value 0xa, remote_port 443-443, remote_hi 0 span 0, remote_lo
- * 0x0000ffff0a000000 span 0x00ffffff. 128 bytes are two cache lines; what
- * decides most often is in the first.
+ * addresses lo 0 and span all ones. The high half of an IPv4 address is in its bit.
+ * The first part is what most rules ask for, 64 bytes, a cache line; the map begins
+ * at a page. Most boxes have no second part.
+ * Example: connect to 10.0.0.0/8 port 443 is bits_mask 0x1b (server, remote known and
+ * IPv4), bits_value 0x1a, remote_lo 0x0000ffff0a000000 span 0x00ffffff, ports_lo 443,
+ * ports_hi 0x8000ffff800001bb, rest 0.
  */
 struct sr_entry {
 	u64 bits_mask;
 	u64 bits_value;
-	u32 rule; /* index << SR_RULE_SHIFT | flags */
-	u16 local_port_lo;
-	u16 local_port_hi;
-	u16 remote_port_lo;
-	u16 remote_port_hi;
-	u32 zero; /* always 0; the verifier must not know (see decide.h) */
-	u64 remote_hi;
-	u64 remote_hi_span;
 	u64 remote_lo;
 	u64 remote_lo_span;
+	u64 ports_lo; /* local << 32 | remote */
+	u64 ports_hi; /* the same, and SR_GUARDS */
+	u32 rule; /* index << SR_RULE_SHIFT | flags */
+	u32 rest; /* index into this generation's rests, 0: all of it is "any" */
+	u32 uid_lo;
+	u32 uid_hi;
+};
+
+/* Bits above the two ports: none of these is lost when one side is subtracted. */
+#define SR_GUARDS 0x8000000080000000
+
+struct sr_rest {
+	u64 remote_hi;
+	u64 remote_hi_span;
 	u64 local_hi;
 	u64 local_hi_span;
 	u64 local_lo;
 	u64 local_lo_span;
-	u32 uid_lo;
-	u32 uid_hi;
 	u32 gid_lo;
 	u32 gid_hi;
 	u32 program_lo;
@@ -118,15 +132,25 @@ struct sr_slot {
 };
 
 /*
- * A tuple: requests are hashed under the mask. The slot is
- * base + (sum over words of (word & mask) * SR_ODD[word]) >> shift.
+ * A tuple: requests are hashed under the masks. The slot is base + (sum over words of
+ * (word & mask) * SR_ODD[word]) >> shift; the word of the ports has the server above
+ * them, from bit 32 on. Every class has a chain of tables, ordered by the smallest rule
+ * that each holds for it; the last table in every chain is SR_NO_TABLE.
  */
 struct sr_table {
-	u64 mask[8];
 	u32 base; /* of its slots, in this generation's slots */
 	u32 shift; /* 64 - log2(number of slots), 32..63 */
-	u32 first; /* smallest rule index in it */
-	u32 next; /* its own number + 1 */
+	u64 ports;
+	u64 ids;
+	u64 remote_lo;
+	u32 first[6]; /* smallest rule index in it, by class; 0xffffffff without one */
+	u8 next[8]; /* the table that follows, by class */
+	u64 wide; /* 0: the masks below are */
+	u64 program;
+	u64 local_hi;
+	u64 local_lo;
+	u64 remote_hi;
+	u64 pad[3];
 };
 
 /*
@@ -151,11 +175,11 @@ struct sr_region {
 	u64 hi; /* 0 for scalars */
 	u64 lo;
 	u32 base; /* into this generation's bounds */
-	u32 count; /* at most 2^SR_MAX_SEARCH; 0: nothing to search */
+	u32 count; /* at most 2^SR_MAX_SEARCH */
 	u32 index; /* into this generation's slots */
 	u32 cells; /* at least 1 */
 	u32 shift; /* 0..63 */
-	u32 pad;
+	u32 servers; /* bit n: rules of server n ask for its sets; 0: nothing to search */
 };
 
 /* What has to be gathered about the program, and what is known of the sizes. */
@@ -170,14 +194,13 @@ struct sr_header {
 	u32 regions; /* how many are not empty */
 	u32 needs; /* SR_NEED_* */
 	u32 rules; /* without the defaults; these follow at rules + server */
-	u32 defaults[3]; /* rule words, indexed by server */
-	u32 pad;
+	u32 defaults[4]; /* rule words, indexed by server; of the server that is none all ones */
+	u8 start[8]; /* the first table, by class */
 	struct sr_region region[6]; /* indexed by SR_F_* */
 	struct sr_table table[32];
 };
 
-/* multipliers of the tuple hash: odd, from the fractional bits of sqrt(2,3,5,7,11,13,17,19) */
-#define SR_ODD_0 0x6a09e667f3bcc909
+/* multipliers of the tuple hash: odd, from the fractional bits of sqrt(3,5,7,11,13,17,19) */
 #define SR_ODD_1 0xbb67ae8584caa73b
 #define SR_ODD_2 0x3c6ef372fe94f82b
 #define SR_ODD_3 0xa54ff53a5f1d36f1

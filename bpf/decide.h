@@ -10,18 +10,24 @@
  *
  * Theory. Every rule's condition is a union of boxes (struct sr_entry). A box
  * is stored once, under a mask no longer than its own prefixes, so each request
- * that it matches hashes to its slot; the full check removes the rest. Tables
- * stand in the order of their first rule, and a walk ends as soon as no table
- * can win. One flat loop does it all, a step being a table opened or an entry
- * checked; the compiler proved steps <= SR_STEPS. Uncertainty falls on the safe
- * side: running out of steps is a rejection that is counted.
+ * that it matches hashes to its slot; the full check removes the rest. A request
+ * visits the tables that hold something for its class, in the order of their first
+ * rules, and ends as soon as no table can win. One flat loop does it all, a step
+ * being a table opened or an entry checked; the compiler proved steps <= SR_STEPS.
+ * Uncertainty falls on the safe side: running out of steps is a rejection that is
+ * counted.
+ *
+ * What is asked seldom is kept apart: the second part of a box (struct sr_rest) is
+ * looked at when the first holds, four of the seven words are hashed where a table's
+ * mask has them. Both cost a well-predicted branch.
  *
  * The verifier follows every path that it can tell apart, and it tells apart
  * what it knows. So nothing is known to it: what a step assigns is read from the
  * map (`zero` and `next` are constants, but not in its eyes), the request's words
- * are made unknown at the door, and a box is checked without branches.
- * Linux 6.18 accepts 900 steps of every hook with 610 000 of its 1 000 000
- * instructions at most (connect6 by LLVM 19; by LLVM 14 438 000).
+ * are made unknown at the door, and a branch asks for one sign bit whose making
+ * clang cannot look into, so that the paths are alike where they meet again.
+ * Linux 6.18 accepts 900 steps of every hook with 565 000 of its 1 000 000
+ * instructions at most (sockops by LLVM 14).
  */
 #ifndef SOCKRULES_DECIDE_H
 #define SOCKRULES_DECIDE_H
@@ -55,14 +61,15 @@ static __always_inline u64 sr_above(u64 a, u64 b)
  * window names the few bounds that are left to search. That a bound or a slot lies
  * outside its map cannot be: the compiler counted them, the agent made room.
  */
-static __always_inline u64 sr_search(const struct sr_region *region, u32 gen, u64 hi, u64 lo)
+static __always_inline u64 sr_search(const struct sr_region *region, u32 gen, u64 server, u64 hi,
+				     u64 lo)
 {
 	u64 cell, inside, base, n;
 	struct sr_bound *bound;
 	struct sr_slot *slot;
-	u32 i;
+	u64 i;
 
-	if (!region->count)
+	if (!(region->servers >> server & 1))
 		return 0;
 	cell = (lo - region->lo) >> (region->shift & 63);
 	inside = hi ^ region->hi;
@@ -102,8 +109,9 @@ static __always_inline u64 sr_search(const struct sr_region *region, u32 gen, u6
 	return bound ? bound->mask : 0;
 }
 
-/* The word of memberships in all long sets. */
-static __always_inline u64 sr_memberships(const struct sr_header *h, u32 gen, const u64 *w)
+/* The word of memberships in the long sets that rules of the server ask for. */
+static __always_inline u64 sr_memberships(const struct sr_header *h, u32 gen, u64 server,
+					  const u64 *w)
 {
 	u64 local, remote, bits;
 
@@ -112,14 +120,14 @@ static __always_inline u64 sr_memberships(const struct sr_header *h, u32 gen, co
 	/* an unknown address is in no set */
 	local = -((w[SR_W_BITS] / SR_BIT_LOCAL_KNOWN) & 1);
 	remote = -((w[SR_W_BITS] / SR_BIT_REMOTE_KNOWN) & 1);
-	bits = sr_search(&h->region[SR_F_REMOTE_ADDRESS], gen, w[SR_W_REMOTE_HI], w[SR_W_REMOTE_LO]);
-	bits &= remote;
-	bits |= sr_search(&h->region[SR_F_LOCAL_ADDRESS], gen, w[SR_W_LOCAL_HI], w[SR_W_LOCAL_LO]) &
-		local;
-	bits |= sr_search(&h->region[SR_F_REMOTE_PORT], gen, 0, w[SR_W_PORTS] & 0xffff);
-	bits |= sr_search(&h->region[SR_F_LOCAL_PORT], gen, 0, w[SR_W_PORTS] >> 16);
-	bits |= sr_search(&h->region[SR_F_UID], gen, 0, w[SR_W_IDS] >> 32);
-	bits |= sr_search(&h->region[SR_F_GID], gen, 0, w[SR_W_IDS] & 0xffffffff);
+	bits = sr_search(&h->region[SR_F_REMOTE_ADDRESS], gen, server, w[SR_W_REMOTE_HI],
+			 w[SR_W_REMOTE_LO]) & remote;
+	bits |= sr_search(&h->region[SR_F_LOCAL_ADDRESS], gen, server, w[SR_W_LOCAL_HI],
+			  w[SR_W_LOCAL_LO]) & local;
+	bits |= sr_search(&h->region[SR_F_REMOTE_PORT], gen, server, 0, w[SR_W_PORTS] & 0xffff);
+	bits |= sr_search(&h->region[SR_F_LOCAL_PORT], gen, server, 0, w[SR_W_PORTS] >> 16);
+	bits |= sr_search(&h->region[SR_F_UID], gen, server, 0, w[SR_W_IDS] >> 32);
+	bits |= sr_search(&h->region[SR_F_GID], gen, server, 0, w[SR_W_IDS] & 0xffffffff);
 	return bits;
 }
 
@@ -130,27 +138,41 @@ static __always_inline u64 sr_memberships(const struct sr_header *h, u32 gen, co
 		statement;                             \
 	} while (0)
 
-/* The sign bit of the result says whether the box does not match: no branches (see above). */
-static __always_inline u64 sr_misses(const struct sr_entry *e, const u64 *w)
+/* The sign bit of the result says whether the first part of a box does not match. */
+static __always_inline u64 sr_misses(const struct sr_entry *e, const u64 *w, u64 ports)
 {
-	u64 local_port = w[SR_W_PORTS] >> 16, remote_port = w[SR_W_PORTS] & 0xffff;
-	u64 uid = w[SR_W_IDS] >> 32, gid = w[SR_W_IDS] & 0xffffffff;
-	u64 program = w[SR_W_PROGRAM] >> 32, service = w[SR_W_PROGRAM] & 0xffffffff;
 	u64 bits = (w[SR_W_BITS] & e->bits_mask) ^ e->bits_value;
+	u64 uid = w[SR_W_IDS] >> 32;
+	u64 misses = bits | -bits, inside;
 
-	u64 misses = bits | -bits;
-
-	SR_THEN(misses |= SR_OUTSIDE(remote_port, e->remote_port_lo, e->remote_port_hi));
-	SR_THEN(misses |= SR_OUTSIDE(local_port, e->local_port_lo, e->local_port_hi));
-	SR_THEN(misses |= SR_OUTSIDE(uid, e->uid_lo, e->uid_hi));
-	SR_THEN(misses |= SR_OUTSIDE(gid, e->gid_lo, e->gid_hi));
-	SR_THEN(misses |= SR_OUTSIDE(program, e->program_lo, e->program_hi));
-	SR_THEN(misses |= SR_OUTSIDE(service, e->service_lo, e->service_hi));
 	SR_THEN(misses |= sr_above(w[SR_W_REMOTE_LO] - e->remote_lo, e->remote_lo_span));
-	SR_THEN(misses |= sr_above(w[SR_W_REMOTE_HI] - e->remote_hi, e->remote_hi_span));
-	SR_THEN(misses |= sr_above(w[SR_W_LOCAL_LO] - e->local_lo, e->local_lo_span));
-	SR_THEN(misses |= sr_above(w[SR_W_LOCAL_HI] - e->local_hi, e->local_hi_span));
+	inside = ((ports | SR_GUARDS) - e->ports_lo) & (e->ports_hi - ports);
+	SR_THEN(misses |= ~(inside & inside << 32));
+	SR_THEN(misses |= SR_OUTSIDE(uid, e->uid_lo, e->uid_hi));
 	return misses;
+}
+
+/* The same of the second part. */
+static __always_inline u64 sr_rest_misses(const struct sr_rest *r, const u64 *w)
+{
+	u64 program = w[SR_W_PROGRAM] >> 32, service = w[SR_W_PROGRAM] & 0xffffffff;
+	u64 gid = w[SR_W_IDS] & 0xffffffff;
+	u64 misses = SR_OUTSIDE(program, r->program_lo, r->program_hi);
+
+	SR_THEN(misses |= SR_OUTSIDE(service, r->service_lo, r->service_hi));
+	SR_THEN(misses |= SR_OUTSIDE(gid, r->gid_lo, r->gid_hi));
+	SR_THEN(misses |= sr_above(w[SR_W_REMOTE_HI] - r->remote_hi, r->remote_hi_span));
+	SR_THEN(misses |= sr_above(w[SR_W_LOCAL_LO] - r->local_lo, r->local_lo_span));
+	SR_THEN(misses |= sr_above(w[SR_W_LOCAL_HI] - r->local_hi, r->local_hi_span));
+	return misses;
+}
+
+/* SR_BIT_REMOTE_V4 where the remote address is an IPv4 one; an unknown one is zero. */
+static __always_inline u64 sr_remote_v4(const u64 *w)
+{
+	u64 differ = w[SR_W_REMOTE_HI] | (w[SR_W_REMOTE_LO] >> 32 ^ 0xffff);
+
+	return (~(differ | -differ) >> 63) * SR_BIT_REMOTE_V4;
 }
 
 /*
@@ -159,54 +181,69 @@ static __always_inline u64 sr_misses(const struct sr_entry *e, const u64 *w)
  */
 static __always_inline u32 sr_decide(const struct sr_header *h, u32 gen, u64 *w)
 {
-	u64 best = ((u64)SR_NO_RULE << SR_RULE_SHIFT) | 0xff;
-	u64 t = SR_ZERO(h), at = SR_ZERO(h), end = SR_ZERO(h);
-	u32 i, server;
+	u64 server = w[SR_W_BITS] & 3, class, ports, best, t, at = SR_ZERO(h), end = SR_ZERO(h);
+	u64 i;
 
-	server = w[SR_W_BITS] & 3;
-
-	w[SR_W_BITS] |= sr_memberships(h, gen, w);
+	w[SR_W_BITS] |= sr_remote_v4(w);
+	class = (server << 1 | (w[SR_W_BITS] / SR_BIT_REMOTE_V4 & 1)) & 7;
+	w[SR_W_BITS] |= sr_memberships(h, gen, server, w);
+	ports = (w[SR_W_PORTS] << 16 | (w[SR_W_PORTS] & 0xffff)) & 0x0000ffff0000ffff;
+	best = h->defaults[server];
+	t = h->start[class];
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SR_STEPS; i++) {
 		if (at < end) {
-			u64 index = SR_AT(gen, SR_ENTRIES) + at;
+			u64 index = SR_AT(gen, SR_ENTRIES) + at, misses, later;
 			struct sr_entry *e = entries.lookup((u32 *)&index);
-
-			u64 misses, later, won;
 
 			if (!e)
 				return SR_EXHAUSTED;
-			misses = sr_misses(e, w);
-			later = best - 1 - e->rule; /* its sign: the best so far comes first */
-			won = ~(misses | later) >> 63;
-			later >>= 63;
-			asm volatile("" : "+r"(won));
-			asm volatile("" : "+r"(later));
-			best ^= (best ^ e->rule) & -won; /* if (won) best = e->rule */
-			end &= (won | later) - 1; /* if (won || later) end = 0: leave the bucket */
 			at++;
+			later = best - 1 - e->rule; /* its sign: the best so far comes first */
+			misses = sr_misses(e, w, ports) | later;
+			later = (later >> 63) - 1;
+			asm volatile("" : "+r"(later));
+			end &= later; /* then leave the bucket */
+			asm volatile("" : "+r"(misses));
+			if ((s64)misses < 0)
+				continue;
+			if (e->rest) {
+				struct sr_rest *rest;
+
+				index = SR_AT(gen, SR_RESTS) + e->rest;
+				rest = rests.lookup((u32 *)&index);
+				if (!rest)
+					return SR_EXHAUSTED;
+				misses = sr_rest_misses(rest, w);
+				asm volatile("" : "+r"(misses));
+				if ((s64)misses < 0)
+					continue;
+			}
+			best = e->rule;
+			end = SR_ZERO(h);
 		} else {
 			const struct sr_table *table = &h->table[t & (SR_MAX_TABLES - 1)];
 			struct sr_slot *slot;
 			u64 hash, index;
 
-			if (t >= h->tables || table->first > (best >> SR_RULE_SHIFT)) {
-				if (best >> SR_RULE_SHIFT != SR_NO_RULE)
-					return best;
-				return server < SR_SERVERS ? h->defaults[server] : SR_EXHAUSTED;
-			}
-			hash = (w[0] & table->mask[0]) * SR_ODD_0 + (w[1] & table->mask[1]) * SR_ODD_1 +
-			       (w[2] & table->mask[2]) * SR_ODD_2 + (w[3] & table->mask[3]) * SR_ODD_3 +
-			       (w[4] & table->mask[4]) * SR_ODD_4 + (w[5] & table->mask[5]) * SR_ODD_5 +
-			       (w[6] & table->mask[6]) * SR_ODD_6 + (w[7] & table->mask[7]) * SR_ODD_7;
+			if (table->first[class] > best >> SR_RULE_SHIFT)
+				return best;
+			hash = ((w[SR_W_PORTS] | server << 32) & table->ports) * SR_ODD_1 +
+			       (w[SR_W_IDS] & table->ids) * SR_ODD_2 +
+			       (w[SR_W_REMOTE_LO] & table->remote_lo) * SR_ODD_7;
+			if (table->wide)
+				hash += (w[SR_W_PROGRAM] & table->program) * SR_ODD_3 +
+					(w[SR_W_LOCAL_HI] & table->local_hi) * SR_ODD_4 +
+					(w[SR_W_LOCAL_LO] & table->local_lo) * SR_ODD_5 +
+					(w[SR_W_REMOTE_HI] & table->remote_hi) * SR_ODD_6;
 			index = SR_AT(gen, SR_SLOTS) + table->base + (hash >> (table->shift & 63));
 			slot = slots.lookup((u32 *)&index);
 			if (!slot)
 				return SR_EXHAUSTED;
 			at = slot->start;
 			end = slot->end;
-			t = table->next;
+			t = table->next[class];
 		}
 	}
 	return SR_EXHAUSTED;

@@ -28,9 +28,11 @@ struct sr_new_cgroup {
 
 BPF_ARRAY(control, struct sr_control, 1);
 BPF_ARRAY(headers, struct sr_header, 2);
-BPF_ARRAY(entries, struct sr_entry, 2 * SR_ENTRIES);
-BPF_ARRAY(slots, struct sr_slot, 2 * SR_SLOTS);
-BPF_ARRAY(bounds, struct sr_bound, 2 * SR_BOUNDS);
+/* Mappable arrays begin at a page, so an entry is one cache line, and they are filled by writing to memory. */
+BPF_F_TABLE("array", u32, struct sr_entry, entries, 2 * SR_ENTRIES, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct sr_rest, rests, 2 * SR_RESTS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct sr_slot, slots, 2 * SR_SLOTS, BPF_F_MMAPABLE);
+BPF_F_TABLE("array", u32, struct sr_bound, bounds, 2 * SR_BOUNDS, BPF_F_MMAPABLE);
 BPF_HASH(known, struct sr_inode, struct sr_known, SR_KNOWN);
 
 BPF_TABLE("hash", struct sr_cgroup_path, struct sr_named, names, SR_NAMES);

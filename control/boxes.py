@@ -34,7 +34,7 @@ Bits = dict[tuple[Field, tuple[tuple[int, int], ...]], int]
 
 
 class Piece(NamedTuple):
-    """One interval of one field: a condition on SR_W_BITS, and members of sr_entry."""
+    """One interval of one field: a condition on SR_W_BITS, and members of a box."""
 
     mask: int
     value: int
@@ -68,7 +68,25 @@ _COLUMNS: tuple[str, ...] = (
     "remote_lo",
     "remote_lo_span",
 )
-"""The members of sr_entry that the pieces fill, in the order of `FIELDS`."""
+"""The members of a box that the pieces fill, in the order of `FIELDS`."""
+
+FREE: dict[str, int] = dict(
+    zip(_COLUMNS, (n for name in FIELDS for n in FREE_PIECES[name].members), strict=True)
+)
+"""What each of them is where a box asks nothing of it."""
+
+
+def _type_of(column: str) -> str:
+    if column.startswith(("local_port", "remote_port")):
+        return "=u2"
+    return "=u8" if column.startswith(("local", "remote")) else "=u4"
+
+
+BOX = np.dtype(
+    [("bits_mask", "=u8"), ("bits_value", "=u8"), ("rule", "=u4")]
+    + [(column, _type_of(column)) for column in _COLUMNS]
+)
+"""A box while it is compiled; control/pack.py makes `sr_entry` of it."""
 
 Row = tuple[int, ...]
 """bits_mask, bits_value, rule word, then `_COLUMNS`."""
@@ -165,12 +183,5 @@ def rows(cube: Cube, server: int, word: int, bits: Bits) -> Iterator[Row]:
 
 
 def entries_of(boxes: list[Row]) -> np.ndarray:
-    """The rows as an array of `sr_entry`, in the same order."""
-    entry = abi.dtype("sr_entry")
-    names = ("bits_mask", "bits_value", "rule", *_COLUMNS)
-    table = np.zeros(len(boxes), entry)
-    rows_dtype = np.dtype([(name, entry[name]) for name in names])
-    packed = np.array(boxes, rows_dtype)
-    for name in names:
-        table[name] = packed[name]
-    return table
+    """The rows as an array of `BOX`, in the same order."""
+    return np.array(boxes, BOX)

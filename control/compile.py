@@ -24,11 +24,12 @@ import numpy as np
 from . import abi, zone
 from .boxes import Bits, Row, count, entries_of, rows
 from .cubes import FREE, Budget, Cube, TooComplex
-from .layout import header_of, slots_of
+from .layout import header_of, slots_of, steps_of
 from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
 from .normal import Vocabulary, cubes_of
+from .pack import pack
 from .prune import distinct, reachable
-from .regions import MOST_BOUNDS, ROOM, WORTH, build, choose_bits
+from .regions import MOST_BOUNDS, ROOM, WORTH, ask_for, build, choose_bits
 from .schedule import rules_at
 from .table import Capacity, CompileError, Limits, Table
 from .tuples import Tuple, choose
@@ -95,15 +96,16 @@ def _compile(
     bits = _bits(rules, cubes, vocabulary.places, limits)
     entries = distinct(_entries(rules, cubes, words, bits, limits))
     regions, bounds = build(bits)
+    ask_for(regions, bits, entries)
     _check_regions(rules, cubes, bits, regions, bounds, limits)
     tuples = choose(entries, limits.tables)
-    if _steps(tuples) > _FEW_STEPS:
+    if steps_of(tuples) > _FEW_STEPS:
         rest = reachable(entries, tuples)
         if len(rest) < len(entries):
             entries, tuples = rest, choose(rest, limits.tables)
-    if _steps(tuples) > limits.steps:
+    if steps_of(tuples) > limits.steps:
         tuples = choose(entries, limits.tables, tight=True)
-    steps = _steps(tuples)
+    steps = steps_of(tuples)
     if steps > limits.steps:
         raise _too_many_steps(rules, entries, tuples, steps, limits)
     hashed = slots_of(tuples)
@@ -119,12 +121,13 @@ def _compile(
     )
     header = header_of(revision, needs, words[-3:], len(rules), regions, tuples)
     order = [one.boxes for one in tuples]
-    placed = entries[np.concatenate(order)] if order else entries
+    placed, rests = pack(entries[np.concatenate(order)] if order else entries)
     first = abi.C["SR_FIRST_SET_BIT"]
     return Table(
         revision=revision,
         header=header.tobytes(),
         entries=placed.tobytes(),
+        rests=rests.tobytes(),
         slots=slots.tobytes(),
         bounds=bounds.tobytes(),
         programs=dict(vocabulary.programs),
@@ -135,7 +138,7 @@ def _compile(
         steps=steps,
         needs=needs,
         ruleset=ruleset,
-        required=Capacity(len(entries), len(slots), len(bounds), steps, len(tuples)),
+        required=Capacity(len(entries), len(rests), len(slots), len(bounds), steps, len(tuples)),
         limits=limits,
         moment=moment,
     )
@@ -274,12 +277,6 @@ def _check_regions(
         "join neighbouring prefixes, or drop lists",
         _dearest(rules, costs, cubes),
     )
-
-
-def _steps(tuples: list[Tuple]) -> int:
-    """Iterations of sr_decide's loop in the worst case: every table opened, every bucket
-    the largest that a request of the server can find, no match, and the one that returns."""
-    return 1 + max(sum(1 + one.worst[server] for one in tuples) for server in range(len(Server)))
 
 
 def _too_many_steps(

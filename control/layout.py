@@ -6,7 +6,14 @@ from __future__ import annotations
 import numpy as np
 
 from . import abi
+from .pack import CLASSES, server_of
 from .tuples import Tuple
+
+_NO_TABLE = abi.C["SR_NO_TABLE"]
+_NEVER = 0xFFFFFFFF  # no rule has this index
+_NO_SERVER = 0xFFFFFFFF  # SR_EXHAUSTED
+_MASKS = ("ports", "ids", "program", "local_hi", "local_lo", "remote_hi", "remote_lo")
+_WIDE = ("program", "local_hi", "local_lo", "remote_hi")
 
 
 def slots_of(tuples: list[Tuple]) -> np.ndarray:
@@ -21,6 +28,24 @@ def slots_of(tuples: list[Tuple]) -> np.ndarray:
         parts.append(part)
         base += len(one.boxes)
     return np.concatenate(parts) if parts else np.zeros(0, abi.dtype("sr_slot"))
+
+
+def chains_of(tuples: list[Tuple]) -> list[list[int]]:
+    """By class, the tables that hold something for it, in the order of their first rules."""
+    found = []
+    for kind in range(CLASSES):
+        firsts = ((one.firsts[kind], number) for number, one in enumerate(tuples))
+        found.append([number for _, number in sorted((f, n) for f, n in firsts if f is not None)])
+    return found
+
+
+def steps_of(tuples: list[Tuple]) -> int:
+    """Iterations of sr_decide's loop in the worst case: every table of a chain opened, every
+    bucket the largest that a request of the server can find, no match, and the one that returns."""
+    return 1 + max(
+        sum(1 + tuples[number].worst[server_of(kind)] for number in chain)
+        for kind, chain in enumerate(chains_of(tuples))
+    )
 
 
 def header_of(
@@ -39,10 +64,21 @@ def header_of(
     one["regions"] = np.count_nonzero(regions["count"])
     one["needs"] = needs
     one["rules"] = rules
-    one["defaults"] = defaults
+    one["defaults"] = (*defaults, _NO_SERVER)
     one["region"] = regions
+    one["start"] = _NO_TABLE
+    one["table"]["next"] = _NO_TABLE
+    one["table"]["first"] = _NEVER
     base = 0
-    for number, item in enumerate(tuples):
-        one["table"][number] = (item.mask, base, item.shift, item.first, number + 1)
+    for row, item in zip(one["table"], tuples, strict=False):
+        row["base"], row["shift"] = base, item.shift
+        for name, mask in zip(_MASKS, item.mask, strict=True):
+            row[name] = mask
+        row["wide"] = any(item.mask[_MASKS.index(name)] for name in _WIDE)
+        row["first"] = [_NEVER if rule is None else rule for rule in item.firsts]
         base += item.slots
+    for kind, chain in enumerate(chains_of(tuples)):
+        for number, following in zip(chain, [*chain[1:], _NO_TABLE], strict=False):
+            one["table"][number]["next"][kind] = following
+        one["start"][kind] = chain[0] if chain else _NO_TABLE
     return header

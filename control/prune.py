@@ -28,7 +28,7 @@ def distinct(entries: np.ndarray) -> np.ndarray:
     """The entries without those equal, but for the rule, to one before them."""
     if len(entries) < 2:
         return entries
-    names = [name for name in entries.dtype.names or () if name not in ("rule", "zero")]
+    names = [name for name in entries.dtype.names or () if name != "rule"]
     digest = np.zeros(len(entries), np.uint64)
     for name in names:
         digest = digest * np.uint64(0x9E3779B97F4A7C15) + entries[name].astype(np.uint64)

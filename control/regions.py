@@ -79,7 +79,7 @@ def choose_bits(
 
 
 def build(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
-    """The `sr_region` of every SR_F_* (count 0: nothing to search) and all `sr_bound`.
+    """The `sr_region` of every SR_F_* and all `sr_bound`; nobody asks for them yet.
 
     `base` counts from the first bound. A count may exceed `MOST_BOUNDS`: the caller checks.
     """
@@ -94,6 +94,16 @@ def build(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
         parts.append(part)
         base += len(part)
     return regions, np.concatenate(parts) if parts else np.zeros(0, abi.dtype("sr_bound"))
+
+
+def ask_for(regions: np.ndarray, bits: Bits, boxes: np.ndarray) -> None:
+    """Say for which servers a region is searched: those with a box that asks for a set of it."""
+    server = boxes["bits_value"] & np.uint64(3)
+    asked = [int(np.bitwise_or.reduce(boxes["bits_mask"][server == one])) for one in range(3)]
+    for (name, _), bit in bits.items():
+        for one, mask in enumerate(asked):
+            if mask & bit:
+                regions["servers"][NUMBERS[name]] |= 1 << one
 
 
 def _bounds(sets: list[tuple[tuple[Range, ...], int]], last: int) -> np.ndarray:

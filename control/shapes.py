@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import abi
+from .pack import classes_of
 
 U64 = npt.NDArray[np.uint64]
 Indices = npt.NDArray[np.int64]
@@ -34,7 +35,9 @@ GRIDS = (
 
 _MANY = 250
 _SERVER = 3
-ODD = tuple(abi.C[f"SR_ODD_{word}"] for word in range(abi.C["SR_WORDS"]))
+_HIGH = (3, 5)  # of the local and the remote address, in the words that are hashed
+ODD = tuple(abi.C[f"SR_ODD_{word}"] for word in range(1, abi.C["SR_WORDS"]))
+"""The multipliers of the words that are hashed: those of a request but for the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +49,17 @@ class Group:
 
 
 class Boxes:
-    """What hashing needs of all entries: eight words each, and eight prefix lengths."""
+    """What hashing needs of all boxes: seven words each, and eight prefix lengths."""
 
     def __init__(self, entries: np.ndarray) -> None:
         e: Any = entries
+        self.classes = classes_of(entries)
         self.rules: Indices = (e["rule"] >> abi.C["SR_RULE_SHIFT"]).astype(np.int64)
         wide = {name: e[name].astype(np.uint64) for name in e.dtype.names}
+        server = wide["bits_value"] & np.uint64(_SERVER)
+        ports = wide["local_port_lo"] << np.uint64(16) | wide["remote_port_lo"]
         self.words: list[U64] = [
-            wide["bits_value"] & wide["bits_mask"],
-            wide["local_port_lo"] << np.uint64(16) | wide["remote_port_lo"],
+            server << np.uint64(32) | ports,
             wide["uid_lo"] << np.uint64(32) | wide["gid_lo"],
             wide["program_lo"] << np.uint64(32) | wide["service_lo"],
             *(wide[name] for name in ("local_hi", "local_lo", "remote_hi", "remote_lo")),
@@ -71,13 +76,27 @@ class Boxes:
             columns.append(np.where(span == 0, 64 + inside, common_prefix(hi, hi + span, 64)))
         self.lengths = np.stack(columns, axis=1)
 
-    def hashes(self, boxes: Indices, lengths: Lengths) -> U64:
-        """The tuple hash of some boxes under a shape's mask, before the shift."""
+    def hashes(self, boxes: Indices, masks: tuple[int, ...]) -> U64:
+        """The tuple hash of some boxes under the masks of the words, before the shift."""
         total = np.zeros(len(boxes), np.uint64)
-        for word, keep, odd in zip(self.words, masks_of(lengths), ODD, strict=True):
+        for word, keep, odd in zip(self.words, masks, ODD, strict=True):
             if keep:
                 total += (word[boxes] & np.uint64(keep)) * np.uint64(odd)
         return total
+
+    def needed(self, boxes: Indices, masks: tuple[int, ...]) -> tuple[int, ...]:
+        """The masks without those of high halves that are zero in all the boxes."""
+        found = list(masks)
+        for word in _HIGH:
+            if not self.words[word][boxes].any():
+                found[word] = 0
+        return tuple(found)
+
+    def firsts(self, boxes: Indices) -> tuple[int | None, ...]:
+        """The smallest rule index among some boxes by class, `None` without one."""
+        rules = self.rules[boxes]
+        columns = self.classes[boxes].T
+        return tuple(int(rules[own].min()) if own.any() else None for own in columns)
 
     def groups(self) -> list[Group]:
         """The boxes by shape, on the finest grid that keeps the shapes few."""
@@ -116,11 +135,10 @@ def common_prefix(lo: U64, hi: U64, width: int) -> Indices:
 
 
 def masks_of(lengths: Lengths) -> tuple[int, ...]:
-    """The mask of each request word that keeps this much of each field, and the server."""
+    """The mask of each hashed word that keeps this much of each field, and the server."""
     lport, rport, uid, gid, program, service, local, remote = lengths
     return (
-        _SERVER,
-        _top(lport, 16) << 16 | _top(rport, 16),
+        _SERVER << 32 | _top(lport, 16) << 16 | _top(rport, 16),
         _top(uid, 32) << 32 | _top(gid, 32),
         _top(program, 32) << 32 | _top(service, 32),
         _top(min(local, 64), 64),

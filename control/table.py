@@ -24,7 +24,7 @@ class Limits:
     entries: int = 1 << 20
     slots: int = 1 << 22
     bounds: int = 1 << 22
-    tables: int = 32
+    tables: int = 31
     boxes_per_rule: int = 4096
 
 
@@ -33,6 +33,7 @@ class Capacity:
     """What a table needs of each limit, in elements."""
 
     entries: int
+    rests: int
     slots: int
     bounds: int
     steps: int
@@ -54,6 +55,7 @@ class Table:
     revision: int
     header: bytes
     entries: bytes
+    rests: bytes
     slots: bytes
     bounds: bytes
     programs: dict[str, int]
@@ -70,8 +72,8 @@ class Table:
 
     @property
     def size(self) -> int:
-        """Bytes of all four parts."""
-        return len(self.header) + len(self.entries) + len(self.slots) + len(self.bounds)
+        """Bytes of all five parts."""
+        return sum(map(len, (self.header, self.entries, self.rests, self.slots, self.bounds)))
 
 
 class CompileError(InputError):

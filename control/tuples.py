@@ -29,20 +29,26 @@ _SAMPLE = 1 << 15  # boxes looked at to judge a mask, about
 _FEW = 64  # of every group so many at least
 _EMPTY: Lengths = (0,) * 8
 _NEVER = 1e18
-_OPEN = 1.0  # what opening a table costs, in entries checked
+_OPEN = 1.3  # what opening a table costs, in entries checked
 
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
-    """One table. `boxes` stand in slot order, rules ascending in each; `ends` is where
+    """One table. `mask` has SR_W_PORTS first; `firsts` is the smallest rule index by class,
+    `None` without one; `boxes` stand in slot order, rules ascending in each; `ends` is where
     each slot's run ends; `worst` the largest bucket a request of each server can find."""
 
     mask: tuple[int, ...]
     shift: int
-    first: int
+    firsts: tuple[int | None, ...]
     boxes: Indices
     ends: Indices
     worst: tuple[int, int, int]
+
+    @property
+    def first(self) -> int:
+        """The smallest rule index in it."""
+        return min(rule for rule in self.firsts if rule is not None)
 
     @property
     def slots(self) -> int:
@@ -111,7 +117,7 @@ def _prices(
     prices = np.full((len(groups), len(masks)), _NEVER)
     for column, mask in enumerate(masks):
         fits = (shapes >= np.array(mask)).all(axis=1)
-        slot = (boxes.hashes(sample, mask) >> np.uint64(64 - width)).astype(np.int64)
+        slot = (boxes.hashes(sample, masks_of(mask)) >> np.uint64(64 - width)).astype(np.int64)
         if tight:
             keys, counts = np.unique(owner << width | slot, return_counts=True)
             price = np.zeros(len(groups))
@@ -156,7 +162,8 @@ def _width(count: int) -> int:
 
 
 def _tuple(boxes: Boxes, members: Indices, lengths: Lengths, tight: bool) -> Tuple:
-    hashes = boxes.hashes(members, lengths)
+    mask = boxes.needed(members, masks_of(lengths))
+    hashes = boxes.hashes(members, mask)
     narrow = _width(len(members))
     widths = range(narrow, min(32, narrow + (3 if tight else 1)) + 1)
     largest, width = min((_largest(hashes, width), width) for width in widths)
@@ -167,12 +174,15 @@ def _tuple(boxes: Boxes, members: Indices, lengths: Lengths, tight: bool) -> Tup
     largest = int(counts.max())
     worst = (largest, largest, largest)
     if lengths == _EMPTY:  # then the server alone says which slot a request finds
-        found = [int(counts[(server * ODD[0] % (1 << 64)) >> (64 - width)]) for server in range(3)]
+        found = [
+            int(counts[((server << 32) * ODD[0] % (1 << 64)) >> (64 - width)])
+            for server in range(3)
+        ]
         worst = (found[0], found[1], found[2])
     return Tuple(
-        mask=masks_of(lengths),
+        mask=mask,
         shift=64 - width,
-        first=int(boxes.rules[members].min()),
+        firsts=boxes.firsts(members),
         boxes=members[np.argsort(slot, kind="stable")],
         ends=np.cumsum(counts),
         worst=worst,

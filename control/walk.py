@@ -20,17 +20,17 @@ EXHAUSTED = 0xFFFFFFFF
 
 _C = abi.C
 _WORD = (1 << 64) - 1
-_BEST = _C["SR_NO_RULE"] << _C["SR_RULE_SHIFT"] | 0xFF
-_ODD = tuple(_C[f"SR_ODD_{word}"] for word in range(_C["SR_WORDS"]))
+_ODD = {word: _C[f"SR_ODD_{word}"] for word in range(1, _C["SR_WORDS"])}
 _ENTRY = abi.packer("sr_entry")
+_REST = abi.packer("sr_rest")
 _SLOT = abi.packer("sr_slot")
 _TABLE = abi.packer("sr_table")
 _BOUND = abi.packer("sr_bound")
 _REGION = abi.packer("sr_region")
-_DEFAULT = struct.Struct("=I")
+_U32 = struct.Struct("=I")
 _DEFAULTS_AT = abi.offsetof("sr_header", "defaults")
-_COUNTS = struct.Struct("=II")
-_COUNTS_AT = abi.offsetof("sr_header", "tables")
+_REGION_COUNT_AT = abi.offsetof("sr_header", "regions")
+_START_AT = abi.offsetof("sr_header", "start")
 _REGIONS_AT = abi.offsetof("sr_header", "region")
 _TABLES_AT = abi.offsetof("sr_header", "table")
 
@@ -84,58 +84,66 @@ def counted_walk(table: Table, words: list[int]) -> tuple[int, int]:
     """The rule word and the steps (iterations of sr_decide's loop) it took."""
     w = list(words)
     server = w[0] & 3
-    tables, regions = _COUNTS.unpack_from(table.header, _COUNTS_AT)
-    if regions:
+    v4 = w[6] == 0 and w[7] >> 32 == 0xFFFF
+    kind = server << 1 | v4
+    w[0] |= _C["SR_BIT_REMOTE_V4"] if v4 else 0
+    if _U32.unpack_from(table.header, _REGION_COUNT_AT)[0]:
         w[0] |= _memberships(table, w)
-    shift = _C["SR_RULE_SHIFT"]
-    best, at, end, opened = _BEST, 0, 0, 0
+    best, at, end, opened = _default(table, server), 0, 0, table.header[_START_AT + kind]
     for step in range(1, table.limits.steps + 1):
         if at < end:
             entry = _ENTRY.unpack_from(table.entries, at * _ENTRY.size)
             at += 1
-            if entry[2] >= best:
+            if entry[6] >= best:
                 end = 0
-            elif _matches(entry, w):
-                best, end = entry[2], 0
+            elif _matches(entry, w) and (not entry[7] or _rest_matches(table, entry[7], w)):
+                best, end = entry[6], 0
             continue
-        row = _TABLE.unpack_from(
+        base, bits, *row = _TABLE.unpack_from(
             table.header, _TABLES_AT + (opened & (_C["SR_MAX_TABLES"] - 1)) * _TABLE.size
         )
-        *mask, base, bits, first, following = row
-        if opened >= tables or first > best >> shift:
-            if best >> shift != _C["SR_NO_RULE"]:
-                return best, step
-            return (_default(table, server) if server < _C["SR_SERVERS"] else EXHAUSTED), step
-        total = sum((x & m) * odd for x, m, odd in zip(w, mask, _ODD, strict=True)) & _WORD
+        if row[3 + kind] > best >> _C["SR_RULE_SHIFT"]:
+            return best, step
+        total = _hash(w, row) & _WORD
         at, end = _SLOT.unpack_from(table.slots, (base + (total >> (bits & 63))) * _SLOT.size)
-        opened = following
+        opened = row[9 + kind]
     return EXHAUSTED, table.limits.steps
 
 
+def _hash(w: list[int], row: list[int]) -> int:
+    """`row` is `sr_table` from its member `ports` on."""
+    total = ((w[1] | (w[0] & 3) << 32) & row[0]) * _ODD[1]
+    total += (w[2] & row[1]) * _ODD[2] + (w[7] & row[2]) * _ODD[7]
+    if row[17]:
+        total += (w[3] & row[18]) * _ODD[3] + (w[4] & row[19]) * _ODD[4]
+        total += (w[5] & row[20]) * _ODD[5] + (w[6] & row[21]) * _ODD[6]
+    return total
+
+
 def _default(table: Table, server: int) -> int:
-    word: int = _DEFAULT.unpack_from(table.header, _DEFAULTS_AT + server * _DEFAULT.size)[0]
+    word: int = _U32.unpack_from(table.header, _DEFAULTS_AT + server * _U32.size)[0]
     return word
 
 
 def _memberships(table: Table, w: list[int]) -> int:
-    """The word of memberships in all long sets; an unknown address is in none."""
-    bits = 0
+    """The word of memberships in the long sets that are asked for."""
+    bits, server = 0, w[0] & 3
     if w[0] & _C["SR_BIT_LOCAL_KNOWN"]:
-        bits |= _search(table, _C["SR_F_LOCAL_ADDRESS"], w[4], w[5])
+        bits |= _search(table, server, _C["SR_F_LOCAL_ADDRESS"], w[4], w[5])
     if w[0] & _C["SR_BIT_REMOTE_KNOWN"]:
-        bits |= _search(table, _C["SR_F_REMOTE_ADDRESS"], w[6], w[7])
-    bits |= _search(table, _C["SR_F_LOCAL_PORT"], 0, w[1] >> 16)
-    bits |= _search(table, _C["SR_F_REMOTE_PORT"], 0, w[1] & 0xFFFF)
-    bits |= _search(table, _C["SR_F_UID"], 0, w[2] >> 32)
-    bits |= _search(table, _C["SR_F_GID"], 0, w[2] & 0xFFFFFFFF)
+        bits |= _search(table, server, _C["SR_F_REMOTE_ADDRESS"], w[6], w[7])
+    bits |= _search(table, server, _C["SR_F_LOCAL_PORT"], 0, w[1] >> 16)
+    bits |= _search(table, server, _C["SR_F_REMOTE_PORT"], 0, w[1] & 0xFFFF)
+    bits |= _search(table, server, _C["SR_F_UID"], 0, w[2] >> 32)
+    bits |= _search(table, server, _C["SR_F_GID"], 0, w[2] & 0xFFFFFFFF)
     return bits
 
 
-def _search(table: Table, field: int, hi: int, lo: int) -> int:
-    first_hi, first_lo, base, count, index, cells, shift, _ = _REGION.unpack_from(
+def _search(table: Table, server: int, field: int, hi: int, lo: int) -> int:
+    first_hi, first_lo, base, _, index, cells, shift, servers = _REGION.unpack_from(
         table.header, _REGIONS_AT + field * _REGION.size
     )
-    if not count:
+    if not servers >> server & 1:
         return 0
     cell = ((lo - first_lo) & _WORD) >> (shift & 63)
     index += cell + 1 if hi == first_hi and cell < cells else 0
@@ -159,18 +167,26 @@ def _search(table: Table, field: int, hi: int, lo: int) -> int:
 
 def _matches(e: tuple[int, ...], w: list[int]) -> bool:
     """Whether the box holds for the words; `e` is `sr_entry` in the order of its members."""
+    local, remote = w[1] >> 16, w[1] & 0xFFFF
     return (
         w[0] & e[0] == e[1]
-        and e[3] <= w[1] >> 16 <= e[4]
-        and e[5] <= w[1] & 0xFFFF <= e[6]
-        and (w[6] - e[8]) & _WORD <= e[9]
-        and (w[7] - e[10]) & _WORD <= e[11]
-        and (w[4] - e[12]) & _WORD <= e[13]
-        and (w[5] - e[14]) & _WORD <= e[15]
-        and e[16] <= w[2] >> 32 <= e[17]
-        and e[18] <= w[2] & 0xFFFFFFFF <= e[19]
-        and e[20] <= w[3] >> 32 <= e[21]
-        and e[22] <= w[3] & 0xFFFFFFFF <= e[23]
+        and (w[7] - e[2]) & _WORD <= e[3]
+        and e[4] >> 32 <= local <= e[5] >> 32 & 0xFFFF
+        and e[4] & 0xFFFF <= remote <= e[5] & 0xFFFF
+        and e[8] <= w[2] >> 32 <= e[9]
+    )
+
+
+def _rest_matches(table: Table, index: int, w: list[int]) -> bool:
+    """Whether the second part of a box holds."""
+    r: tuple[int, ...] = _REST.unpack_from(table.rests, index * _REST.size)
+    return (
+        (w[6] - r[0]) & _WORD <= r[1]
+        and (w[4] - r[2]) & _WORD <= r[3]
+        and (w[5] - r[4]) & _WORD <= r[5]
+        and r[6] <= w[2] & 0xFFFFFFFF <= r[7]
+        and r[8] <= w[3] >> 32 <= r[9]
+        and r[10] <= w[3] & 0xFFFFFFFF <= r[11]
     )
 
 

@@ -20,6 +20,8 @@ _FEWEST, _MOST = 1 << 12, 1 << 18
 _CROWD = 3  # bounds in a cell that is divided
 _DIVIDED = 1 << 12  # cells at most that are divided, the most crowded first
 
+_LAST = (1 << 64) - 1
+
 U64 = npt.NDArray[np.uint64]
 
 
@@ -45,9 +47,10 @@ def _window(region: np.ndarray, own: np.ndarray) -> list[np.ndarray]:
     end = int(np.searchsorted(own["hi"], hi, side="right"))
     begin += begin == 0 and end > 1  # the first bound is zero, and no set's
     keys = own["lo"][begin:end]
-    low, span = int(keys[0]), int(keys[-1]) - int(keys[0])
+    span = int(keys[-1]) - int(keys[0])
     shift = _shift(span, min(max(_CELLS_PER_BOUND * len(keys), _FEWEST), _MOST))
-    number = (span >> shift) + 1
+    low = int(keys[0]) >> shift << shift  # a cell's multiple: no key below wraps into the window
+    number = (int(keys[-1]) - low >> shift) + 1
     region["hi"], region["lo"], region["cells"], region["shift"] = hi, low, number, shift
     whole = np.zeros(1, abi.dtype("sr_slot"))
     whole["end"] = len(own)
@@ -63,10 +66,13 @@ def _shift(span: int, most: int) -> int:
 
 def _cells(keys: U64, begin: int, low: int, number: int, shift: int) -> np.ndarray:
     """Neighbouring cells from `low` on, each with the bounds that can be its keys'."""
-    edges = np.uint64(low) + (np.arange(number + 1, dtype=np.uint64) << np.uint64(shift))
+    cells = np.arange(number + 1, dtype=np.uint64)
+    beyond = cells > (_LAST - low) >> shift  # the end of the last cell may be that of all keys
+    edges = np.uint64(low) + (np.where(beyond, np.uint64(0), cells) << np.uint64(shift))
+    below = np.searchsorted(keys, edges, side="left")
     slots = np.zeros(number, abi.dtype("sr_slot"))
     slots["start"] = begin + np.searchsorted(keys, edges[:-1], side="right") - 1
-    slots["end"] = begin + np.searchsorted(keys, edges[1:], side="left")
+    slots["end"] = begin + np.where(beyond, len(keys), below)[1:]
     return slots
 
 
@@ -80,7 +86,7 @@ def _divided(
         crowded = crowded[np.argsort(-crowds[crowded].astype(np.int64), kind="stable")[:_DIVIDED]]
     parts = []
     for at in crowded.tolist() if shift else ():
-        start, end = int(cells["start"][at]) - begin, int(cells["end"][at]) - begin
+        start, end = max(int(cells["start"][at]) - begin, 0), int(cells["end"][at]) - begin
         finer = max(shift - (_CELLS_PER_BOUND * (end - start)).bit_length(), 0)
         first = low + (at << shift)
         part = _cells(keys[start:end], begin + start, first, 1 << (shift - finer), finer)

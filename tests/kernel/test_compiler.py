@@ -20,7 +20,9 @@ from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
 
-SMALL = Capacity(steps=96, entries=64, slots=64, bounds=64, rules=64, known=64, listeners=64)
+SMALL = Capacity(
+    steps=96, entries=64, rests=64, slots=64, bounds=64, rules=64, known=64, listeners=64
+)
 
 
 def test_what_was_kept_is_what_was_compiled(

@@ -29,7 +29,12 @@ LIMITS = Limits()
 def kernel() -> Iterator[Kernel]:
     """The probe alone, with room for large tables; nothing is attached."""
     capacity = Capacity(
-        steps=LIMITS.steps, entries=1 << 16, slots=1 << 19, bounds=1 << 18, rules=1 << 14
+        steps=LIMITS.steps,
+        entries=1 << 16,
+        rests=1 << 14,
+        slots=1 << 19,
+        bounds=1 << 18,
+        rules=1 << 14,
     )
     loaded = load(capacity, offset_macros(), (PROBE,))
     try:
@@ -89,7 +94,9 @@ def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(
     source = rulegen.Source(3)
     ruleset = source.ruleset(400, access=True)
     table = compile_table(ruleset, ruleset.rules, limits=LIMITS)
-    capacity = Capacity(steps=2, entries=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10)
+    capacity = Capacity(
+        steps=2, entries=1 << 14, rests=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10
+    )
     short = Kernel(load(capacity, offset_macros(), (PROBE,)), capacity)
     try:
         short.install(table, ())

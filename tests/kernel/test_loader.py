@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from sockrules.agent.longest_walk import is_too_long, longest_walk
 
 pytestmark = pytest.mark.kernel
 
-SMALL = Capacity(steps=96, entries=64, slots=64, bounds=64, rules=64, known=64, listeners=64)
-ENDLESS = Capacity(steps=9000, entries=64, slots=64, bounds=64, rules=64, known=64, listeners=64)
+SMALL = Capacity(
+    steps=96, entries=64, rests=64, slots=64, bounds=64, rules=64, known=64, listeners=64
+)
+ENDLESS = replace(SMALL, steps=9000)
 
 
 @pytest.fixture

@@ -235,7 +235,15 @@ def test_cgroups_for_which_there_is_no_room_are_counted() -> None:
     mount_bpffs()
     mount = cgroup_mount()
     capacity = Capacity(
-        steps=96, entries=64, slots=64, bounds=64, rules=64, known=64, listeners=64, cgroups=1
+        steps=96,
+        entries=64,
+        rests=64,
+        slots=64,
+        bounds=64,
+        rules=64,
+        known=64,
+        listeners=64,
+        cgroups=1,
     )
     rule = parse_rules(rejecting("service == /"), file="", names=FixedNames(), product=Product())
     table = compile_table(rule.ruleset, rule.ruleset.rules)

@@ -66,19 +66,21 @@ def test_what_is_outside_the_subset_is_refused(text: str, message: str) -> None:
 def test_the_header_is_found_beside_the_package() -> None:
     assert Path(abi.__file__).parent.parent / "bpf" / "abi.h" == abi.PATH
     assert len(abi.digest) == 64
-    assert abi.sizeof("sr_entry") == 128
-    assert abi.dtype("sr_table")["mask"].shape == (abi.C["SR_WORDS"],)
+    assert abi.sizeof("sr_entry") == 64
+    assert abi.sizeof("sr_table") == 128
 
 
 def test_arrays_are_as_long_as_their_constants_say() -> None:
     header = abi.dtype("sr_header")
     assert header["table"].shape == (abi.C["SR_MAX_TABLES"],)
     assert header["region"].shape == (abi.C["SR_MAX_REGIONS"],)
-    assert header["defaults"].shape == (abi.C["SR_SERVERS"],)
+    assert header["defaults"].shape == (abi.C["SR_SERVERS"] + 1,)
+    assert abi.dtype("sr_table")["first"].shape == (abi.C["SR_CLASSES"],)
+    assert abi.C["SR_NO_TABLE"] == abi.C["SR_MAX_TABLES"] - 1
 
 
 def test_packer_agrees_with_the_dtype() -> None:
-    raw = bytes(range(128))
+    raw = bytes(range(64))
     values = abi.packer("sr_entry").unpack(raw)
     row = np.frombuffer(raw, abi.dtype("sr_entry"))[0]
     assert list(values) == [int(value) for value in row.item()]
@@ -90,35 +92,22 @@ def test_the_walk_reads_members_in_this_order() -> None:
     def names(struct: str) -> tuple[str, ...]:
         return abi.dtype(struct).names or ()
 
-    assert names("sr_entry")[:8] == (
-        "bits_mask",
-        "bits_value",
-        "rule",
-        "local_port_lo",
-        "local_port_hi",
-        "remote_port_lo",
-        "remote_port_hi",
-        "zero",
+    assert names("sr_entry") == (
+        *("bits_mask", "bits_value", "remote_lo", "remote_lo_span", "ports_lo", "ports_hi"),
+        *("rule", "rest", "uid_lo", "uid_hi"),
     )
-    assert names("sr_entry")[8:16] == (
-        "remote_hi",
-        "remote_hi_span",
-        "remote_lo",
-        "remote_lo_span",
-        "local_hi",
-        "local_hi_span",
-        "local_lo",
-        "local_lo_span",
-    )
-    assert names("sr_entry")[16:] == (
-        *("uid_lo", "uid_hi", "gid_lo", "gid_hi"),
-        *("program_lo", "program_hi", "service_lo", "service_hi"),
+    assert names("sr_rest") == (
+        *("remote_hi", "remote_hi_span", "local_hi", "local_hi_span", "local_lo", "local_lo_span"),
+        *("gid_lo", "gid_hi", "program_lo", "program_hi", "service_lo", "service_hi"),
     )
     assert names("sr_slot") == ("start", "end")
-    assert names("sr_table") == ("mask", "base", "shift", "first", "next")
+    assert names("sr_table") == (
+        *("base", "shift", "ports", "ids", "remote_lo", "first", "next"),
+        *("wide", "program", "local_hi", "local_lo", "remote_hi", "pad"),
+    )
     assert names("sr_bound") == ("hi", "lo", "mask")
     assert names("sr_region") == (
-        *("hi", "lo", "base", "count", "index", "cells", "shift", "pad"),
+        *("hi", "lo", "base", "count", "index", "cells", "shift", "servers"),
     )
 
 

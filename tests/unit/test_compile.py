@@ -10,11 +10,11 @@ import pytest
 
 import rulegen
 from sockrules.control import abi, walk
-from sockrules.control.boxes import split
+from sockrules.control.boxes import FREE, split
 from sockrules.control.compile import compile_table
 from sockrules.control.condition import And, Any, Comparison, Condition, Not, Or, Range
 from sockrules.control.model import Field, Request, Rule, RuleSet, Server
-from sockrules.control.shapes import masks_of
+from sockrules.control.shapes import ODD, masks_of
 from sockrules.control.table import CompileError, Limits, Table
 
 RA, RP, LP = Field.REMOTE_ADDRESS, Field.REMOTE_PORT, Field.LOCAL_PORT
@@ -54,16 +54,35 @@ def test_the_example_of_the_abi() -> None:
     """Connect to 10.0.0.0/8 port 443, as the comment on sr_entry has it."""
     ten = rulegen.prefix(rulegen.MAPPED | 10 << 24, 104)
     (entry,) = entries(compiled(rule("x", And((Comparison(RA, ranges=(ten,)), port((443, 443)))))))
-    assert (entry["bits_mask"], entry["bits_value"]) == (0xB, 0xA)
-    assert (entry["remote_port_lo"], entry["remote_port_hi"]) == (443, 443)
-    assert (entry["remote_hi"], entry["remote_hi_span"]) == (0, 0)
+    assert (entry["bits_mask"], entry["bits_value"]) == (0x1B, 0x1A)
+    assert (entry["ports_lo"], entry["ports_hi"]) == (443, 0x8000_FFFF_8000_01BB)
     assert (entry["remote_lo"], entry["remote_lo_span"]) == (0x0000FFFF0A000000, 0x00FFFFFF)
-    assert (entry["local_port_lo"], entry["local_port_hi"]) == (0, 65535)
-    assert (entry["local_hi"], entry["local_hi_span"]) == (0, LAST)
     assert (entry["uid_lo"], entry["uid_hi"]) == (0, 0xFFFFFFFF)
-    assert (entry["service_lo"], entry["service_hi"]) == (0, 0xFFFFFFFF)
     assert entry["rule"] == abi.C["SR_REJECT"] | abi.C["SR_AUDIT"]
-    assert entry["zero"] == 0
+    assert entry["rest"] == 0
+
+
+def test_what_is_seldom_asked_is_apart_and_shared() -> None:
+    """Two rules for one program, one for an IPv6 network, one for none of it."""
+    curl = Comparison(Field.PROGRAM, paths=("/usr/bin/curl",))
+    table = compiled(
+        rule("a", And((curl, port((1, 1))))),
+        rule("b", And((curl, port((2, 2))))),
+        rule("c", Comparison(RA, ranges=(rulegen.prefix(0x2001_0DB8 << 96, 32),))),
+        rule("d", port((3, 3))),
+    )
+    rests = np.frombuffer(table.rests, abi.dtype("sr_rest"))
+    named = {int(e["rule"]) >> abi.C["SR_RULE_SHIFT"]: int(e["rest"]) for e in entries(table)}
+    assert named[0] == named[1] != 0
+    assert named[2] not in (0, named[0])
+    assert named[3] == 0
+    assert len(rests) == 3
+    own = rests[named[0]]
+    assert (own["program_lo"], own["program_hi"]) == (2, 2)
+    assert (own["remote_hi"], own["remote_hi_span"]) == (0, LAST)
+    net = rests[named[2]]
+    assert (net["remote_hi"], net["remote_hi_span"]) == (0x2001_0DB8 << 32, 0xFFFFFFFF)
+    assert (net["program_lo"], net["program_hi"]) == (0, 0xFFFFFFFF)
 
 
 @pytest.mark.parametrize(
@@ -143,66 +162,101 @@ def test_a_covered_box_is_left_out() -> None:
     assert compiled(*rules).required.entries == 7
 
 
+MASKS = ("ports", "ids", "program", "local_hi", "local_lo", "remote_hi", "remote_lo")
+
+
 @pytest.mark.parametrize("access", [True, False])
 def test_every_box_lies_where_its_requests_look(access: bool) -> None:
-    """Masks are no longer than the box's prefixes, runs ascend, and tables are chained."""
+    """Masks are no longer than the box's prefixes, and runs ascend."""
     ruleset = rulegen.Source(7).ruleset(400, access=access)
     table = compile_table(ruleset, ruleset.rules)
     head, boxes = header(table), entries(table)
     slots = np.frombuffer(table.slots, abi.dtype("sr_slot"))
-    firsts = []
     seen = np.zeros(len(boxes), int)
     cells = head["region"]["index"][head["region"]["count"] > 0]  # these follow the tables
     ends = [*head["table"]["base"][1 : head["tables"]].tolist(), min([*cells, len(slots)])]
-    for number, (row, end) in enumerate(zip(head["table"][: head["tables"]], ends, strict=True)):
-        assert row["next"] == number + 1
+    for row, end in zip(head["table"][: head["tables"]], ends, strict=True):
         assert 32 <= row["shift"] <= 63
+        masks = [int(row[name]) for name in MASKS]
+        assert bool(row["wide"]) is any(masks[2:6])
         mine = slots[int(row["base"]) : end]
         assert len(mine) == 1 << (64 - int(row["shift"]))
-        inside = []
         for slot, (start, stop) in enumerate(mine.tolist()):
             run = boxes[start:stop]
             seen[start:stop] += 1
             rules = run["rule"].tolist()
             assert rules == sorted(rules)
-            inside += rules
             for box in run:
                 for corner in ("low", "high"):
-                    words = corner_words(box, corner)
+                    words = corner_words(table, box, corner)
                     total = sum(
-                        (word & int(mask)) * odd
-                        for word, mask, odd in zip(words, row["mask"], walk._ODD, strict=True)
+                        (word & mask) * odd
+                        for word, mask, odd in zip(words, masks, ODD, strict=True)
                     )
                     assert total % (1 << 64) >> int(row["shift"]) == slot
-        assert row["first"] == min(inside) >> abi.C["SR_RULE_SHIFT"]
-        firsts.append(row["first"])
-    assert firsts == sorted(firsts)
     assert (seen == 1).all()
 
 
-def corner_words(box: np.void, corner: str) -> list[int]:
-    """The words of the request at one corner of a box; bits that are free are all set."""
-    low = corner == "low"
-    end = "lo" if low else "hi"
-    value = {name: int(box[name]) for name in box.dtype.names or ()}
+def corner_words(table: Table, box: np.void, corner: str) -> list[int]:
+    """The words, as they are hashed, of the request at one corner of a box."""
+    rest = np.frombuffer(table.rests, abi.dtype("sr_rest"))[box["rest"]]
+    whole = {name: FREE[name] for name in FREE}
+    whole |= {name: int(box[name]) for name in ("remote_lo", "remote_lo_span", "uid_lo", "uid_hi")}
+    if box["rest"]:
+        whole |= {name: int(rest[name]) for name in rest.dtype.names or ()}
+    if box["bits_value"] & abi.C["SR_BIT_REMOTE_V4"]:
+        whole["remote_hi"] = whole["remote_hi_span"] = 0
+    end = "lo" if corner == "low" else "hi"
     halves = [
-        value[half] + (0 if low else value[f"{half}_span"])
+        whole[half] + (0 if corner == "low" else whole[f"{half}_span"])
         for half in ("local_hi", "local_lo", "remote_hi", "remote_lo")
     ]
-    free = 0 if low else LAST & ~value["bits_mask"]
+    ports = int(box[f"ports_{end}"])
     return [
-        value["bits_value"] | free,
-        value[f"local_port_{end}"] << 16 | value[f"remote_port_{end}"],
-        value[f"uid_{end}"] << 32 | value[f"gid_{end}"],
-        value[f"program_{end}"] << 32 | value[f"service_{end}"],
+        (int(box["bits_value"]) & 3) << 32 | (ports >> 32 & 0xFFFF) << 16 | ports & 0xFFFF,
+        whole[f"uid_{end}"] << 32 | whole[f"gid_{end}"],
+        whole[f"program_{end}"] << 32 | whole[f"service_{end}"],
         *halves,
     ]
 
 
+def test_every_class_has_its_chain() -> None:
+    """Tables that can decide a class, by their first rules for it, each once; no others."""
+    ruleset = rulegen.Source(7).ruleset(400)
+    table = compile_table(ruleset, ruleset.rules)
+    head, boxes = header(table), entries(table)
+    none = abi.C["SR_NO_TABLE"]
+    slots = np.frombuffer(table.slots, abi.dtype("sr_slot"))
+    bases = [*head["table"]["base"][: head["tables"]].tolist()]
+    runs = [
+        boxes[int(slots["start"][base]) : int(slots["end"][base + (1 << 64 - int(shift)) - 1])]
+        for base, shift in zip(bases, head["table"]["shift"][: head["tables"]], strict=True)
+    ]
+    for kind in range(abi.C["SR_CLASSES"]):
+        server, v4 = kind >> 1, kind & 1
+        chain, firsts, at = [], [], int(head["start"][kind])
+        while at != none:
+            chain.append(at)
+            firsts.append(int(head["table"][at]["first"][kind]))
+            at = int(head["table"][at]["next"][kind])
+        assert firsts == sorted(firsts)
+        assert head["table"][none]["first"][kind] == 0xFFFFFFFF
+        for number, run in enumerate(runs):
+            own = run[(run["bits_value"] & 3) == server]
+            if not v4:
+                own = own[(own["bits_value"] & abi.C["SR_BIT_REMOTE_V4"]) == 0]
+                assert (number in chain) == bool(len(own))
+            elif len(own):
+                rules = own["rule"] >> abi.C["SR_RULE_SHIFT"]
+                asks = own["bits_value"] & abi.C["SR_BIT_REMOTE_V4"] != 0
+                assert number in chain or not asks.any()
+                if number in chain:
+                    assert firsts[chain.index(number)] in rules
+
+
 def test_masks_take_the_server_and_the_tops_of_the_fields() -> None:
     assert masks_of((16, 6, 32, 0, 32, 0, 64, 104)) == (
-        3,
-        0xFFFF_FC00,
+        0x3_FFFF_FC00,
         0xFFFFFFFF_00000000,
         0xFFFFFFFF_00000000,
         LAST,

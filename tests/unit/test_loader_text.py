@@ -28,9 +28,8 @@ def test_no_include_of_our_own_is_left() -> None:
 
 
 def test_what_is_included_comes_before_its_use() -> None:
-    order = [
-        TEXT.index(mark) for mark in ("struct sr_entry {", "BPF_ARRAY(entries", "u32 sr_decide(")
-    ]
+    marks = ("struct sr_entry {", "struct sr_entry, entries", "u32 sr_decide(")
+    order = [TEXT.index(mark) for mark in marks]
     assert order == sorted(order)
 
 
@@ -52,6 +51,6 @@ def test_a_part_of_the_sources_brings_what_it_includes() -> None:
 
 
 def test_each_size_is_a_macro_that_the_text_uses() -> None:
-    macros = Capacity(steps=1, entries=2, slots=3, bounds=4, rules=5).macros()
+    macros = Capacity(steps=1, entries=2, rests=3, slots=4, bounds=5, rules=6).macros()
     assert all(re.search(rf"\b{name}\b", TEXT) for name in macros)
     assert all(value > 0 for value in macros.values())
