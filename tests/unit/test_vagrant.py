@@ -187,3 +187,24 @@ def test_machines_that_were_there_stay(tmp_path: Path) -> None:
     assert [line.split()[0] for line in told] == ["status", "up", "rsync", "provision", "ssh"]
     _, told = run_tests(tmp_path, "debian13", KEEP="1")
     assert "destroy --force debian13" not in told
+
+
+@pytest.mark.skipif(not shutil.which("vagrant"), reason="vagrant is not installed")
+@pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
+def test_the_vagrantfile_is_valid(tmp_path: Path, provider: str) -> None:
+    stand_in(tmp_path, "VBoxManage", "#!/bin/sh\necho 7.0.20r163906\n")
+    done = subprocess.run(
+        ["vagrant", "--no-tty", "validate"],
+        cwd=ROOT / "vagrant",
+        env=os.environ
+        | {
+            "VAGRANT_DEFAULT_PROVIDER": provider,
+            "VAGRANT_HOME": str(tmp_path / "home"),
+            "VAGRANT_DOTFILE_PATH": str(tmp_path / "state"),
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
