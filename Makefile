@@ -27,7 +27,8 @@ check: setup ## ruff and mypy, no root
 	@$(PYTHON) -m ruff check .
 	@$(PYTHON) -m mypy -p sockrules.control -p sockrules.agent
 
-bench: setup ## what a decision costs and connect() feels, beside nftables if nft is there (root)
+bench: ## what a decision costs and what connect() feels, beside nftables; some minutes (root)
+	@packaging/setup --bench
 	@PYTHONPATH=tests:. $(PYTHON) -W ignore -m bench
 
 vagrant-test: ## the kernel tests in Debian 12 and 13, boxes built here, emulated (root)

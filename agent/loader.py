@@ -152,6 +152,7 @@ def load(
     *,
     pins: Path | None = None,
     cache: Cache | None = None,
+    code: Compiled | None = None,
 ) -> Loaded:
     """Make the maps and load the programs of `hooks`; others when they are needed
     (`Loaded.need`).
@@ -161,12 +162,13 @@ def load(
         pins: a directory of the BPF file system in which the maps of `PINNED` are found or
             put; without it they are this load's own.
         cache: where compiled programs are kept.
+        code: what was compiled already, for that capacity and those macros.
 
     Raises:
         CompileError: BCC is missing or clang refuses the text.
         OSError: a map cannot be made.
     """
-    code = compiled(capacity, macros, cache)
+    code = code or compiled(capacity, macros, cache)
     loaded = Loaded({}, {}, {}, code.maps, {})
     try:
         for name, spec in code.maps.items():

@@ -1,64 +1,121 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`make bench`: what a decision costs, and what a connect() feels of it.
+"""`make bench`: what a decision costs, and what connect() and accept() feel of it.
 
-Everything is measured side by side in one run and printed as medians and
-ratios; bench/latest.json keeps the numbers. Rules come from tests/rulegen.py.
+python -m bench                                          everything, in some minutes
+python -m bench --quick                                  less of everything
+python -m bench decision --sets acl,fw --sizes 10,1000   a part of it
+python -m bench plots bench/latest.json docs             the pictures of a run
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
-import shutil
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .connect import connects
-from .decision import decisions
+from . import decision, sets
+
+LATEST = Path(__file__).with_name("latest.json")
+Report = dict[str, Any]
+
+
+def _decision(report: Report, wanted: argparse.Namespace) -> None:
+    print(
+        "decision in the kernel, by test runs; 85 % of the requests aim at a rule; the harness is\n"
+        "taken off; `in turn`: mean of 2048 requests that drive each other from the caches\n"
+    )
+    names = wanted.sets.split(",") if wanted.sets else list(sets.ALL)
+    sizes = [int(size) for size in wanted.sizes.split(",")] if wanted.sizes else None
+    if wanted.quick and sizes is None:
+        sizes = [10, 1_000, 10_000]
+    print(decision.HEADINGS)
+    rows = report["decision"] = []
+    for row in decision.decisions(names, sizes):
+        rows.append(row)
+        print(decision.line(row), flush=True)
+
+
+def _connect(report: Report, wanted: argparse.Namespace) -> None:
+    """Latency, then the hooks' own count, under the same conditions."""
+    from . import hooks, latency
+    from .conditions import CONDITIONS, subjects
+
+    cpu = max(os.sched_getaffinity(0))
+    with (
+        tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory,
+        subjects(Path(directory), CONDITIONS, cpu) as found,
+    ):
+        print("on loopback; ratios are to `nothing` in the same pass, medians over all passes\n")
+        print(latency.HEADINGS)
+        report["latency"] = latency.latencies(found, 8 if wanted.quick else 60)
+        for row in report["latency"]:
+            print(latency.line(row), flush=True)
+        print("\neach program, as the kernel counts it\n")
+        print(hooks.HEADINGS)
+        rows = report["hooks"] = []
+        for row in hooks.hooks(found):
+            rows.append(row)
+            print(hooks.line(row), flush=True)
+
+
+def _compile(report: Report, wanted: argparse.Namespace) -> None:
+    try:
+        from .compile import applies, compiles  # type: ignore[import-not-found]
+    except ImportError:
+        return
+    report["compile"] = compiles()
+    with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
+        report["apply"] = applies(Path(directory))
+
+
+PARTS: dict[str, Callable[[Report, argparse.Namespace], None]] = {
+    "connect": _connect,
+    "decision": _decision,
+    "compile": _compile,
+}
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["plots"]:
+        from .plots import plots
+
+        source, target = (*sys.argv[2:], str(LATEST), "docs")[:2]
+        return plots(Path(source), Path(target))
+    parser = argparse.ArgumentParser(prog="bench", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
+    parser.add_argument("--sets", help=f"of {','.join(sets.ALL)}")
+    parser.add_argument("--sizes", help="numbers of rules, or of prefixes in a list")
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    wanted = parser.parse_args()
+    for part in wanted.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part}; use {', '.join(PARTS)} or plots")
     if os.geteuid() != 0:
         print("bench: loading BPF programs needs root", file=sys.stderr)
         return 2
-    report: dict[str, Any] = {
+    report: Report = {
         "kernel": platform.release(),
         "cpus": os.cpu_count(),
-        "decision": [],
-        "connect": [],
+        "python": platform.python_version(),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "load": os.getloadavg()[0],
     }
-    print("decision in the kernel, by test runs; 85 % of the requests aim at a rule\n")
-    print(
-        f"{'rules':22}{'median ns':>10}{'p90':>7}{'worst':>7}"
-        f"{'steps':>7}{'compile s':>11}{'install s':>11}{'kB':>8}"
-    )
-    for row in decisions():
-        report["decision"].append(row)
-        print(
-            f"{row['rules']:22}{row['median_ns']:>10}{row['p90_ns']:>7}{row['worst_ns']:>7}"
-            f"{row['steps']:>7}{row['compile_s']:>11.3f}{row['install_s']:>11.3f}{row['kB']:>8}",
-            flush=True,
-        )
-    print(
-        "\nconnect() on loopback, rounds interleaved; the ratio is to the bare call of its round\n"
-    )
-    directory = Path(tempfile.mkdtemp(prefix="sockrules-bench-"))
-    try:
-        rows = connects(directory)
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-    print(f"{'with':34}{'median us':>10}{'ratio':>8}{'lowest':>8}{'highest':>8}")
-    for row in rows:
-        report["connect"].append(row)
-        print(
-            f"{row['with']:34}{row['median_us']:>10.2f}{row['ratio']:>8.3f}"
-            f"{row['lowest']:>8.3f}{row['highest']:>8.3f}"
-        )
-    Path(__file__).with_name("latest.json").write_text(json.dumps(report, indent=2) + "\n")
+    start = time.monotonic()
+    for part in wanted.parts or PARTS:
+        PARTS[part](report, wanted)
+        print(flush=True)
+    report["seconds"] = round(time.monotonic() - start)
+    LATEST.write_text(json.dumps(report, indent=1) + "\n")
+    print(f"{report['seconds']} s; the numbers are in {LATEST}")
     return 0
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

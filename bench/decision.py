@@ -1,81 +1,99 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nanoseconds of one decision: test runs of the loaded program, each request many times.
-
-A test run repeats one request, so its part of the table is in the processor's
-cache; the harness itself costs some 20 to 30 ns, which are in the numbers.
-"""
+"""What one decision costs in the kernel, for each rule set and size."""
 
 from __future__ import annotations
 
 import statistics
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-import rulegen
-from sockrules.agent.btf import offset_macros
-from sockrules.agent.hooks import PROBE
-from sockrules.agent.kernel import Kernel, capacity_for
-from sockrules.agent.loader import load
 from sockrules.control import walk
 from sockrules.control.compile import compile_table
-from sockrules.control.condition import Comparison
-from sockrules.control.model import Field, Rule, RuleSet, Server
-from sockrules.control.table import Table
+from sockrules.control.table import CompileError
 
-REPEAT = 3000
-REQUESTS = 300
+from . import sets
+from .aim import Aim
+from .probe import Timed
 
+SIZES = (10, 1_000, 10_000, 100_000)
+LIST_SIZES = (1_000, 10_000, 100_000, 1_000_000)
+ALONE = 300
+IN_TURN = 2048
 
-def decisions() -> Iterator[dict[str, Any]]:
-    """A row for each rule set, sizes ascending."""
-    for count in (10, 1_000, 10_000, 100_000):
-        source = rulegen.Source(count)
-        yield _row(f"{count} access rules", source.ruleset(count, access=True), source)
-    for count in (10, 100, 300):
-        source = rulegen.Source(count)
-        yield _row(f"{count} tangled rules", source.ruleset(count), source)
-    for count in (10_000, 500_000):
-        yield _row(f"a list of {count}", _blocklist(count), rulegen.Source(count))
+HEADINGS = (
+    f"{'set':16}{'size':>9}{'median ns':>11}{'p90':>7}{'worst':>7}{'in turn':>9}"
+    f"{'steps':>7}{'tables':>8}{'kB':>8}{'compile s':>11}{'install s':>11}"
+)
 
 
-def _blocklist(count: int) -> RuleSet:
-    """One rule that rejects `count` scattered addresses."""
-    first = rulegen.MAPPED | 11 << 24
-    step = 2 * (0x20000000 // count // 2) + 1
-    ranges = tuple((first + n * step, first + n * step) for n in range(count))
-    when = Comparison(Field.REMOTE_ADDRESS, ranges)
-    return RuleSet((Rule("listed", Server.CONNECT, False, when, 10),))
+def sizes_of(name: str) -> tuple[int, ...]:
+    if name == "deep":  # some ten boxes a rule: with more rules there are too many
+        return SIZES[:-1]
+    return LIST_SIZES if name in sets.LISTS else SIZES
 
 
-def _row(name: str, ruleset: RuleSet, source: rulegen.Source) -> dict[str, Any]:
+def decisions(names: Sequence[str], sizes: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
+    """A row for each set and size, sizes ascending."""
+    todo = [(size, name) for name in names for size in sizes or sizes_of(name)]
+    with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
+        timed = Timed(Path(directory))
+        try:
+            for size, name in sorted(todo, key=lambda one: one[0]):
+                yield _row(timed, name, size)
+        finally:
+            timed.close()
+
+
+def _row(timed: Timed, name: str, size: int) -> dict[str, Any]:
+    ruleset = sets.make(name, size)
+    row: dict[str, Any] = {"set": name, "size": size}
     start = time.perf_counter()
-    table = compile_table(ruleset, ruleset.rules)
-    compiled = time.perf_counter() - start
-    kernel, installed = _loaded(table)
     try:
-        requests = source.requests(ruleset.rules, REQUESTS, aim=0.85)
-        times = sorted(
-            kernel.time_decision(walk.request_words(table, request), REPEAT) for request in requests
-        )
-    finally:
-        kernel.close()
+        table = compile_table(ruleset, ruleset.rules)
+    except CompileError as error:
+        return {
+            **row,
+            "refused": str(error).splitlines()[0],
+            "compile_s": time.perf_counter() - start,
+        }
+    compiled = time.perf_counter() - start
+    timed.prepare(table)
+    start = time.perf_counter()
+    timed.install(table)
+    installed = time.perf_counter() - start
+    aim = Aim(ruleset, size)
+    alone, turns = timed.harness()
+    times = sorted(
+        time - alone
+        for time in timed.alone([walk.request_words(table, r) for r in aim.requests(ALONE)])
+    )
+    in_turn = timed.in_turn([walk.request_words(table, r) for r in aim.requests(IN_TURN)]) - turns
     return {
-        "rules": name,
+        **row,
         "median_ns": statistics.median_low(times),
         "p90_ns": times[len(times) * 9 // 10],
         "worst_ns": times[-1],
+        "in_turn_ns": in_turn,
+        "harness_ns": [alone, turns],
         "steps": table.steps,
+        "tables": table.required.tables,
+        "entries": table.required.entries,
+        "kB": table.size // 1024,
         "compile_s": compiled,
         "install_s": installed,
-        "kB": table.size // 1024,
     }
 
 
-def _loaded(table: Table) -> tuple[Kernel, float]:
-    """The probe with the table in force, and the seconds that putting it in force took."""
-    capacity = capacity_for(table)
-    kernel = Kernel(load(capacity, offset_macros(), (PROBE,)), capacity)
-    start = time.perf_counter()
-    kernel.install(table, {})
-    return kernel, time.perf_counter() - start
+def line(row: dict[str, Any]) -> str:
+    """A row as printed."""
+    head = f"{row['set']:16}{row['size']:>9}"
+    if "refused" in row:
+        return f"{head}  refused after {row['compile_s']:.1f} s: {row['refused']}"
+    return (
+        f"{head}{row['median_ns']:>11}{row['p90_ns']:>7}{row['worst_ns']:>7}{row['in_turn_ns']:>9}"
+        f"{row['steps']:>7}{row['tables']:>8}{row['kB']:>8}"
+        f"{row['compile_s']:>11.3f}{row['install_s']:>11.3f}"
+    )

@@ -150,7 +150,8 @@ struct sr_table {
 	u64 local_hi;
 	u64 local_lo;
 	u64 remote_hi;
-	u64 pad[3];
+	u64 bits; /* of SR_W_BITS, memberships included */
+	u64 pad[2];
 };
 
 /*
@@ -200,7 +201,8 @@ struct sr_header {
 	struct sr_table table[32];
 };
 
-/* multipliers of the tuple hash: odd, from the fractional bits of sqrt(3,5,7,11,13,17,19) */
+/* multipliers of the tuple hash: odd, from the fractional bits of sqrt(2,3,5,7,11,13,17,19) */
+#define SR_ODD_0 0x6a09e667f3bcc909
 #define SR_ODD_1 0xbb67ae8584caa73b
 #define SR_ODD_2 0x3c6ef372fe94f82b
 #define SR_ODD_3 0xa54ff53a5f1d36f1

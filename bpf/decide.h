@@ -236,7 +236,8 @@ static __always_inline u32 sr_decide(const struct sr_header *h, u32 gen, u64 *w)
 				hash += (w[SR_W_PROGRAM] & table->program) * SR_ODD_3 +
 					(w[SR_W_LOCAL_HI] & table->local_hi) * SR_ODD_4 +
 					(w[SR_W_LOCAL_LO] & table->local_lo) * SR_ODD_5 +
-					(w[SR_W_REMOTE_HI] & table->remote_hi) * SR_ODD_6;
+					(w[SR_W_REMOTE_HI] & table->remote_hi) * SR_ODD_6 +
+					(w[SR_W_BITS] & table->bits) * SR_ODD_0;
 			index = SR_AT(gen, SR_SLOTS) + table->base + (hash >> (table->shift & 63));
 			slot = slots.lookup((u32 *)&index);
 			if (!slot)

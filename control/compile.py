@@ -24,7 +24,8 @@ import numpy as np
 from . import abi, zone
 from .boxes import Bits, Row, count, entries_of, rows
 from .cubes import FREE, Budget, Cube, TooComplex
-from .layout import header_of, slots_of, steps_of
+from .grid import lay
+from .layout import asked_by, header_of, slots_of, steps_of
 from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
 from .normal import Vocabulary, cubes_of
 from .pack import pack
@@ -95,19 +96,25 @@ def _compile(
     words = [_word(ruleset, index, rule) for index, rule in enumerate(everything)]
     bits = _bits(rules, cubes, vocabulary.places, limits)
     entries = distinct(_entries(rules, cubes, words, bits, limits))
-    regions, bounds = build(bits)
-    ask_for(regions, bits, entries)
-    _check_regions(rules, cubes, bits, regions, bounds, limits)
-    tuples = choose(entries, limits.tables)
+    tuples = choose(entries, limits.tables - 1)  # one is left for a grid
     if steps_of(tuples) > _FEW_STEPS:
         rest = reachable(entries, tuples)
         if len(rest) < len(entries):
-            entries, tuples = rest, choose(rest, limits.tables)
+            entries, tuples = rest, choose(rest, limits.tables - 1)
     if steps_of(tuples) > limits.steps:
-        tuples = choose(entries, limits.tables, tight=True)
+        tuples = choose(entries, limits.tables - 1, tight=True)
+    if steps_of(tuples) > _FEW_STEPS:
+        free = abi.C["SR_FIRST_SET_BIT"] + vocabulary.places + len(bits)
+        laid = lay(entries, tuples, free, needed=steps_of(tuples) > limits.steps)
+        if laid and steps_of(laid.tables) < steps_of(tuples):
+            tuples = laid.tables
+            bits = {**bits, **laid.digits}
     steps = steps_of(tuples)
     if steps > limits.steps:
         raise _too_many_steps(rules, entries, tuples, steps, limits)
+    regions, bounds = build(bits)
+    ask_for(regions, bits, asked_by(entries, tuples))
+    _check_regions(rules, cubes, bits, regions, bounds, limits)
     hashed = slots_of(tuples)
     slots = np.concatenate((hashed, open_windows(regions, bounds, len(hashed))))
     if len(slots) > limits.slots:
@@ -138,7 +145,7 @@ def _compile(
         steps=steps,
         needs=needs,
         ruleset=ruleset,
-        required=Capacity(len(entries), len(rests), len(slots), len(bounds), steps, len(tuples)),
+        required=Capacity(len(placed), len(rests), len(slots), len(bounds), steps, len(tuples)),
         limits=limits,
         moment=moment,
     )

@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from . import abi
+from .model import Server
 from .pack import CLASSES, server_of
 from .tuples import Tuple
 
@@ -48,6 +49,17 @@ def steps_of(tuples: list[Tuple]) -> int:
     )
 
 
+def asked_by(boxes: np.ndarray, tuples: list[Tuple]) -> list[int]:
+    """By server, the bits of SR_W_BITS that its boxes ask for or that are hashed for it."""
+    server = boxes["bits_value"] & np.uint64(3)
+    found = [int(np.bitwise_or.reduce(boxes["bits_mask"][server == one])) for one in Server]
+    for one in tuples:
+        for kind, first in enumerate(one.firsts):
+            if first is not None:
+                found[server_of(kind)] |= one.bits
+    return found
+
+
 def header_of(
     revision: int,
     needs: int,
@@ -74,7 +86,8 @@ def header_of(
         row["base"], row["shift"] = base, item.shift
         for name, mask in zip(_MASKS, item.mask, strict=True):
             row[name] = mask
-        row["wide"] = any(item.mask[_MASKS.index(name)] for name in _WIDE)
+        row["bits"] = item.bits
+        row["wide"] = item.bits != 0 or any(item.mask[_MASKS.index(name)] for name in _WIDE)
         row["first"] = [_NEVER if rule is None else rule for rule in item.firsts]
         base += item.slots
     for kind, chain in enumerate(chains_of(tuples)):

@@ -96,10 +96,8 @@ def build(bits: Bits) -> tuple[np.ndarray, np.ndarray]:
     return regions, np.concatenate(parts) if parts else np.zeros(0, abi.dtype("sr_bound"))
 
 
-def ask_for(regions: np.ndarray, bits: Bits, boxes: np.ndarray) -> None:
-    """Say for which servers a region is searched: those with a box that asks for a set of it."""
-    server = boxes["bits_value"] & np.uint64(3)
-    asked = [int(np.bitwise_or.reduce(boxes["bits_mask"][server == one])) for one in range(3)]
+def ask_for(regions: np.ndarray, bits: Bits, asked: list[int]) -> None:
+    """Say for which servers a region is searched: `asked` are the bits that each one needs."""
     for (name, _), bit in bits.items():
         for one, mask in enumerate(asked):
             if mask & bit:

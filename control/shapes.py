@@ -53,7 +53,7 @@ class Boxes:
 
     def __init__(self, entries: np.ndarray) -> None:
         e: Any = entries
-        self.classes = classes_of(entries)
+        self.entries = entries
         self.rules: Indices = (e["rule"] >> abi.C["SR_RULE_SHIFT"]).astype(np.int64)
         wide = {name: e[name].astype(np.uint64) for name in e.dtype.names}
         server = wide["bits_value"] & np.uint64(_SERVER)
@@ -92,12 +92,6 @@ class Boxes:
                 found[word] = 0
         return tuple(found)
 
-    def firsts(self, boxes: Indices) -> tuple[int | None, ...]:
-        """The smallest rule index among some boxes by class, `None` without one."""
-        rules = self.rules[boxes]
-        columns = self.classes[boxes].T
-        return tuple(int(rules[own].min()) if own.any() else None for own in columns)
-
     def groups(self) -> list[Group]:
         """The boxes by shape, on the finest grid that keeps the shapes few."""
         for grid in GRIDS:
@@ -123,6 +117,14 @@ def _decode(shape: int, grid: tuple[tuple[int, ...], ...]) -> Lengths:
         shape, rank = divmod(shape, len(steps))
         lengths.append(steps[rank])
     return tuple(reversed(lengths))
+
+
+def firsts_of(entries: np.ndarray) -> tuple[int | None, ...]:
+    """The smallest rule index among boxes by class, `None` without one."""
+    rules = entries["rule"] >> abi.C["SR_RULE_SHIFT"]
+    return tuple(
+        int(rules[own].min()) if own.any() else None for own in classes_of(entries).T
+    )
 
 
 def common_prefix(lo: U64, hi: U64, width: int) -> Indices:

@@ -21,7 +21,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from .shapes import ODD, Boxes, Group, Indices, Lengths, masks_of
+from .shapes import ODD, Boxes, Group, Indices, Lengths, firsts_of, masks_of
 
 _CANDIDATES = 300
 _COMMON = 24  # the most frequent shapes, from which further candidates are derived
@@ -34,9 +34,10 @@ _OPEN = 1.3  # what opening a table costs, in entries checked
 
 @dataclass(frozen=True, slots=True)
 class Tuple:
-    """One table. `mask` has SR_W_PORTS first; `firsts` is the smallest rule index by class,
-    `None` without one; `boxes` stand in slot order, rules ascending in each; `ends` is where
-    each slot's run ends; `worst` the largest bucket a request of each server can find."""
+    """One table. `mask` has SR_W_PORTS first, `bits` is that of SR_W_BITS; `firsts` is the
+    smallest rule index by class, `None` without one; `boxes` stand in slot order, rules
+    ascending in each; `ends` is where each slot's run ends; `worst` the largest bucket a
+    request of each server can find."""
 
     mask: tuple[int, ...]
     shift: int
@@ -44,6 +45,7 @@ class Tuple:
     boxes: Indices
     ends: Indices
     worst: tuple[int, int, int]
+    bits: int = 0
 
     @property
     def first(self) -> int:
@@ -182,7 +184,7 @@ def _tuple(boxes: Boxes, members: Indices, lengths: Lengths, tight: bool) -> Tup
     return Tuple(
         mask=mask,
         shift=64 - width,
-        firsts=boxes.firsts(members),
+        firsts=firsts_of(boxes.entries[members]),
         boxes=members[np.argsort(slot, kind="stable")],
         ends=np.cumsum(counts),
         worst=worst,

@@ -20,7 +20,7 @@ EXHAUSTED = 0xFFFFFFFF
 
 _C = abi.C
 _WORD = (1 << 64) - 1
-_ODD = {word: _C[f"SR_ODD_{word}"] for word in range(1, _C["SR_WORDS"])}
+_ODD = {word: _C[f"SR_ODD_{word}"] for word in range(_C["SR_WORDS"])}
 _ENTRY = abi.packer("sr_entry")
 _REST = abi.packer("sr_rest")
 _SLOT = abi.packer("sr_slot")
@@ -117,6 +117,7 @@ def _hash(w: list[int], row: list[int]) -> int:
     if row[17]:
         total += (w[3] & row[18]) * _ODD[3] + (w[4] & row[19]) * _ODD[4]
         total += (w[5] & row[20]) * _ODD[5] + (w[6] & row[21]) * _ODD[6]
+        total += (w[0] & row[22]) * _ODD[0]
     return total
 
 

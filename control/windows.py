@@ -16,7 +16,7 @@ import numpy.typing as npt
 from . import abi
 
 _CELLS_PER_BOUND = 4
-_FEWEST, _MOST = 1 << 12, 1 << 18
+_FEWEST, _MOST = 1 << 9, 1 << 18
 _CROWD = 3  # bounds in a cell that is divided
 _DIVIDED = 1 << 12  # cells at most that are divided, the most crowded first
 

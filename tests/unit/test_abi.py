@@ -103,7 +103,7 @@ def test_the_walk_reads_members_in_this_order() -> None:
     assert names("sr_slot") == ("start", "end")
     assert names("sr_table") == (
         *("base", "shift", "ports", "ids", "remote_lo", "first", "next"),
-        *("wide", "program", "local_hi", "local_lo", "remote_hi", "pad"),
+        *("wide", "program", "local_hi", "local_lo", "remote_hi", "bits", "pad"),
     )
     assert names("sr_bound") == ("hi", "lo", "mask")
     assert names("sr_region") == (
