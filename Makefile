@@ -1,18 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-# `make setup` prepares a fresh Debian 12 or 13; `make help` lists the rest.
+# `make setup` prepares a fresh Debian, Ubuntu or Fedora; `make help` lists the rest.
 
 PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check kernels costs bench clean
+.PHONY: help setup run test check kernels costs bench vagrant-test vagrant-test-public clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | while IFS='	' read -r name text; do \
+		printf '  make %-19s %s\n' "$$name" "$$text"; done
 
-setup: ## install what is missing from Debian, and .venv (root only when something is missing)
+setup: ## install what packages are missing, and .venv (root only when something is missing)
 	@packaging/setup
 
 run: setup ## the demonstration: rules enforced on this host, below a folder of its own (root)
@@ -39,6 +39,12 @@ check: setup ## ruff and mypy, no root
 bench: ## what a decision costs and what connect() feels, beside nftables; some minutes (root)
 	@packaging/setup --bench
 	@PYTHONPATH=tests:. $(PYTHON) -W ignore -m bench
+
+vagrant-test: ## the kernel tests in Debian 12 and 13, boxes built here, emulated (root)
+	@vagrant/local/test $(BOXES)
+
+vagrant-test-public: ## the same in public boxes: Debian, Ubuntu, Fedora; BOXES="fedora" picks
+	@vagrant/test $(BOXES)
 
 clean: ## remove what setup, build and tests left; Debian's packages stay
 	@rm -rf --one-file-system .venv build dist packaging/src/*.egg-info

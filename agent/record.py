@@ -12,13 +12,14 @@ import socket
 import sys
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..control import abi
 from ..control.agent_file import AgentConfig
+from ..control.model import DefaultRule, Rule
 from ..control.names import Names
 from ..control.table import Table
 from .audit import Folder, Log
@@ -51,7 +52,7 @@ class Record:
         self._names = names
         self._waiting: deque[bytes] = deque()
         self._folder = Folder(self.word)
-        self._rules: OrderedDict[int, list[tuple[str, int]]] = OrderedDict()
+        self._rules: OrderedDict[int, Sequence[Rule | DefaultRule]] = OrderedDict()
         self._revision = 0
         self._offset = 0
         self._lost_reported = 0
@@ -161,7 +162,7 @@ class Record:
 
     def expect(self, table: Table) -> None:
         """Events may name this table's rules from now on."""
-        self._rules[table.revision] = [(rule.name, rule.sequence) for rule in table.rules]
+        self._rules[table.revision] = table.rules  # most are the very rules of the next one
 
     def in_force(self, table: Table) -> None:
         """This table's rules decide; those of the oldest tables are forgotten."""
@@ -172,8 +173,10 @@ class Record:
 
     def rule_of(self, revision: int, rule: int) -> tuple[str, int]:
         """Name and sequence of a rule in its revision."""
-        rules = self._rules.get(revision, [])
-        return rules[rule] if rule < len(rules) else ("exhausted", 0)
+        rules = self._rules.get(revision, ())
+        if rule >= len(rules):
+            return "exhausted", 0
+        return rules[rule].name, rules[rule].sequence
 
     # -- the agent's own words --------------------------------------------------------
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sockrules.agent.btf import offset_macros
 from sockrules.agent.enforcer import cgroup_mount, mount_bpffs
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import PROBE, TRACKERS
 from sockrules.agent.kernel import Kernel
 from sockrules.agent.loader import Capacity, load
@@ -255,7 +255,7 @@ def test_cgroups_for_which_there_is_no_room_are_counted() -> None:
     )
     rule = parse_rules(rejecting("service == /"), file="", names=FixedNames(), product=Product())
     table = compile_table(rule.ruleset, rule.ruleset.rules)
-    loaded = load(capacity, offset_macros(), (PROBE, *TRACKERS))
+    loaded = load(capacity, kernel_macros(), (PROBE, *TRACKERS))
     assert not loaded.refused
     kernel = Kernel(loaded, capacity, mount)
     made = [mount / f"srtest-{os.getpid()}-room-{number}.slice" for number in range(3)]

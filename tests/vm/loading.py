@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sockrules.agent import libbpf
-from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import HOOKS, TRACKERS
 from sockrules.agent.loader import load
 
@@ -33,7 +33,7 @@ class Load:
 
 def loads() -> list[Load]:
     """What the running kernel makes of each program, at the capacity of small rule sets."""
-    loaded = load(capacity(), offset_macros(), cache=Cache(Path(KEPT)))
+    loaded = load(capacity(), kernel_macros(), cache=Cache(Path(KEPT)))
     found = []
     for hook in (*HOOKS, *TRACKERS):
         code = loaded.code[hook.function]

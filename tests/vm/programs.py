@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import digest, pack
 from sockrules.agent.compiler import compile_apart, compiler_version, source_text
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.kernel import capacity_for
 from sockrules.agent.loader import Capacity
 from sockrules.control.compile import compile_table
@@ -57,7 +57,7 @@ def capacity() -> Capacity:
 
 def flags() -> list[str]:
     """What the agent gives the compiler on the running kernel."""
-    macros = {**capacity().macros(), **offset_macros()}
+    macros = {**capacity().macros(), **kernel_macros()}
     return [f"-D{name}={value}" for name, value in macros.items()]
 
 
