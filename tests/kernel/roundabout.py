@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -96,6 +97,20 @@ def io_uring_or_skip(since: tuple[int, int] = (5, 5)) -> None:
     major, minor = platform.release().split(".")[:2]
     if (int(major), int(minor)) < since:
         pytest.skip(f"io_uring has this since Linux {since[0]}.{since[1]}")
+
+
+def mptcp_or_skip(kind: str, fast_open: bool = False) -> None:
+    """For tests by Multipath TCP, where `kind` speaks of it: Debian's 5.10 has none, and it has
+    Fast Open since Linux 6.2."""
+    if not kind.startswith("mptcp"):
+        return
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).close()  # IPPROTO_MPTCP
+    except OSError as error:
+        pytest.skip(f"this kernel has no Multipath TCP: {error.strerror}")
+    major, minor = platform.release().split(".")[:2]
+    if fast_open and (int(major), int(minor)) < (6, 2):
+        pytest.skip("Multipath TCP has Fast Open since Linux 6.2")
 
 
 def by_fallback(box: Sandbox, server: str) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from .processes import PYTHON
-from .roundabout import io_uring_or_skip, steps, walking
+from .roundabout import io_uring_or_skip, mptcp_or_skip, steps, walking
 from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
@@ -44,9 +44,11 @@ def _rules(sandbox: Sandbox) -> Iterator[None]:
 
 
 @pytest.mark.matrix
+@pytest.mark.kernel(optional=True)
 @pytest.mark.parametrize("protocol", ["tcp", "mptcp"])
 @pytest.mark.parametrize("call", ["sendto", "sendmsg"])
 def test_fast_open(sandbox: Sandbox, call: str, protocol: str) -> None:
+    mptcp_or_skip(protocol, fast_open=True)
     assert steps(sandbox, f"socket inet {protocol}", f"fastopen-{call} {ALLOWED}") == "ok"
     assert steps(sandbox, f"socket inet {protocol}", f"fastopen-{call} {DENIED}") == "EPERM"
     assert steps(sandbox, f"socket inet6 {protocol}", f"fastopen-{call} ::1 4001") == "EPERM"
@@ -63,6 +65,7 @@ def test_a_deferred_fast_open_goes_where_it_was_judged(sandbox: Sandbox) -> None
 
 
 @pytest.mark.matrix
+@pytest.mark.kernel(optional=True)
 @pytest.mark.parametrize(
     "way",
     [
@@ -75,6 +78,7 @@ def test_a_deferred_fast_open_goes_where_it_was_judged(sandbox: Sandbox) -> None
 def test_a_socket_that_was_disconnected_is_judged_again(
     sandbox: Sandbox, way: tuple[str, ...]
 ) -> None:
+    mptcp_or_skip(way[0].rpartition(" ")[2])
     assert steps(sandbox, *way, f"connect {DENIED}") == "EPERM"
     assert steps(sandbox, *way, f"connect {ALLOWED}") == "ok"
 

@@ -19,6 +19,7 @@ import pytest
 from sockrules.control.model import Server
 
 from .processes import CLIENT, PATIENCE, PYTHON
+from .roundabout import mptcp_or_skip
 from .sandbox import BEST, FALLBACK, Sandbox
 
 pytestmark = [pytest.mark.kernel, pytest.mark.matrix]
@@ -114,6 +115,7 @@ def test_status_says_which_way_and_why_no_better_one(best: Sandbox) -> None:
 @pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"])
 def test_listen_is_refused(best: Sandbox, kind: str, address: str) -> None:
     needs(best, Server.LISTEN)
+    mptcp_or_skip(kind)
     best.mark()
     assert best.client("stages", kind, address, 4001) == "ok EPERM EPERM"
     assert best.client("stages", kind, address, 4000) == "ok ok ok"
@@ -142,8 +144,10 @@ def test_a_listener_is_judged_once(best: Sandbox) -> None:
         assert best.totals("listen")["decisions"] == before + 2
 
 
+@pytest.mark.kernel(optional=True)
 @pytest.mark.parametrize("kind", ["unbound", "mptcp-unbound", "dual-unbound"])
 def test_an_unbound_listener_is_shut(best: Sandbox, kind: str) -> None:
+    mptcp_or_skip(kind)
     address = "::" if kind == "dual-unbound" else "127.0.0.1"
     with best.listener(kind, address, 0, user=2001) as port:
         assert is_turned_away(best, "127.0.0.1", port)
@@ -152,6 +156,7 @@ def test_an_unbound_listener_is_shut(best: Sandbox, kind: str) -> None:
         assert not is_turned_away(best, "127.0.0.1", port)
 
 
+@pytest.mark.kernel(optional=True)
 @pytest.mark.parametrize(
     ("kind", "bound", "address"),
     [
@@ -164,6 +169,7 @@ def test_an_unbound_listener_is_shut(best: Sandbox, kind: str) -> None:
     ],
 )
 def test_peers_are_turned_away(best: Sandbox, kind: str, bound: str, address: str) -> None:
+    mptcp_or_skip(kind)
     best.mark()
     with best.listener(kind, bound, 4002) as outcome:
         assert outcome == "4002"
