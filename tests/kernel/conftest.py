@@ -6,9 +6,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
+from .processes import PATIENCE
 from .sandbox import Sandbox, sweep
 
 
@@ -21,9 +23,14 @@ def _no_leftovers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     sweep()
 
 
-@pytest.fixture(scope="module")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
-    """A sandbox with a running agent, all servers off, shared by a module's tests."""
+def _how_long(fixture_name: str, config: pytest.Config) -> Literal["session", "module"]:
+    """Where the verifier takes a second for each program, one agent serves all modules."""
+    return "session" if PATIENCE > 1 else "module"
+
+
+@pytest.fixture(scope=_how_long)
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox with a running agent."""
     box = Sandbox(tmp_path_factory.mktemp("root"))
     box.open()
     try:
@@ -31,6 +38,14 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
         yield box
     finally:
         box.close()
+
+
+@pytest.fixture(scope="module")
+def sandbox(shared: Sandbox) -> Iterator[Sandbox]:
+    """A sandbox with a running agent, all servers off, shared by a module's tests."""
+    yield shared
+    if shared.agent and shared.agent.poll() is None:
+        shared.activate("off")
 
 
 @pytest.fixture

@@ -37,7 +37,6 @@ def running(fresh: Sandbox) -> Iterator[Sandbox]:
     yield fresh
 
 
-@pytest.mark.matrix
 def test_what_is_older_than_the_agent(fresh: Sandbox) -> None:
     """A connection goes on; a socket, a process and a listener are judged like any other."""
     with (

@@ -82,6 +82,7 @@ def carry_out(plan: Plan, told: list[str]) -> Outcome:
     """
     image = userland.image()
     pytest = ("python3", "-m", "pytest", "-v", "-m", "matrix", "-p", "no:cacheprovider")
+    pytest += ("--durations=10",)
     script = (
         f"export SOCKRULES_REQUIRE_KERNEL=1 SOCKRULES_TEST_PATIENCE={SLOWER}\n"
         f"export SOCKRULES_TEST_PROGRAMS={KEPT} SOCKRULES_TEST_HOOKS=best\n"
