@@ -7,10 +7,12 @@ import contextlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from pyroute2 import NetNS, netns
+
+from . import forks
 
 CLIENT = Path(__file__).with_name("client.py").read_text()  # other users may not reach the file
 HAMMER = Path(__file__).with_name("hammer.py")
@@ -18,6 +20,13 @@ HANDOVER = Path(__file__).with_name("handover.py")
 PYTHON = "/usr/bin/python3"
 PATIENCE = float(os.environ.get("SOCKRULES_TEST_PATIENCE", "1"))
 """By how much this machine is slower than others: what is waited for may take so much longer."""
+
+
+
+def forked(program: str) -> bool:
+    """Whether a program of the tests is forked (forks.py) rather than executed."""
+    return PATIENCE > 1 and program == PYTHON
+
 
 Outcomes = dict[str, dict[str, int]]
 """Target of hammer.py -> `ok` or the error's name -> how often."""
@@ -85,6 +94,12 @@ class Processes:
             governed, capture_output=True, text=True, timeout=30 * PATIENCE, check=False
         )
 
+    def fork(
+        self, file: Path, arguments: Iterable[str], user: int | None, unit: str | None = None
+    ) -> forks.Fork:
+        """A program of the tests, forked instead of executed."""
+        return forks.fork(file, list(arguments), self.path, self.cgroup / (unit or ""), user)
+
     def popen(self, command: Sequence[str], user: int | None = None) -> subprocess.Popen[str]:
         """A program that has begun; its output is the caller's to read."""
         return subprocess.Popen(
@@ -102,6 +117,10 @@ class Processes:
         unit: str | None = None,
     ) -> str:
         """One action of client.py; what it answers: `ok` or the name of the error."""
+        if forked(program):
+            out, errors = self.fork(forks.CLIENT, map(str, arguments), user, unit).output()
+            assert out, errors
+            return out.strip()
         done = self.inside([program, "-I", "-S", "-c", CLIENT, *map(str, arguments)], user, unit)
         assert done.stdout, done.stderr
         return done.stdout.strip()
@@ -117,6 +136,13 @@ class Processes:
         unit: str | None = None,
     ) -> Iterator[str]:
         """A process that listens meanwhile; what came of it: a port, or the name of the error."""
+        if forked(program):
+            process = self.fork(forks.CLIENT, ("listen", kind, address, str(port)), user, unit)
+            try:
+                yield process.stdout.readline().strip()
+            finally:
+                process.close()
+            return
         command = [program, "-I", "-S", "-c", CLIENT, "listen", kind, address, str(port)]
         with self.server(command, user, unit) as (_, answer):
             yield answer

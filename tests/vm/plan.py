@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import kernels, userland
+from . import cache, kernels, userland
 from .kernels import SUITES, Kernel
 from .machine import LSM_WITH_BPF, LSM_WITHOUT_BPF, Machine, Outcome, quoted, run
 from .programs import KEPT
@@ -56,6 +56,12 @@ class Plan:
         image = Path(os.environ["SOCKRULES_VM_KERNEL"])
         return kernels.own(image, Path(modules) if modules else None)
 
+    def log(self) -> Path:
+        """Where all that the machine says is kept, until it runs again."""
+        place = cache.directory() / "logs"
+        place.mkdir(exist_ok=True)
+        return place / f"{self.name}.log"
+
     def machine(self) -> Machine:
         """Raises CannotBeHad."""
         return Machine(self.kernel(), self.lsm)
@@ -69,7 +75,7 @@ def plans(environment: Mapping[str, str] = os.environ) -> list[Plan]:
 
 
 def carry_out(plan: Plan, told: list[str]) -> Outcome:
-    """Run a machine's tests; what it says goes to `told` line by line.
+    """Run a machine's tests; what it says goes to `told` and to its log, line by line.
 
     Raises:
         CannotBeHad: the kernel or the userland.
@@ -81,4 +87,10 @@ def carry_out(plan: Plan, told: list[str]) -> Outcome:
         f"export SOCKRULES_TEST_PROGRAMS={KEPT} SOCKRULES_TEST_HOOKS=best\n"
         f"{quoted(*pytest, *plan.tests)}\n"
     )
-    return run(plan.machine(), image, script, PATIENCE, told.append)
+    with open(plan.log(), "w", encoding="utf-8", buffering=1) as log:
+
+        def tell(line: str) -> None:
+            told.append(line)
+            log.write(f"{line}\n")
+
+        return run(plan.machine(), image, script, PATIENCE, tell)

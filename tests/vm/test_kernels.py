@@ -26,5 +26,6 @@ def test_the_matrix_holds(plan: Plan, machines: Machines, request: pytest.Fixtur
     request.config.stash[SUMMARIES].append(summary)
     print(summary)
     if outcome.status != 0:
-        pytest.fail(f"{summary}: {why_not(outcome)}\n{failures_in(outcome.output)}", pytrace=False)
+        why = f"{summary}: {why_not(outcome)}; all of it is in {plan.log()}"
+        pytest.fail(f"{why}\n{failures_in(outcome.output)}", pytrace=False)
     assert " passed" in result, "a machine in which nothing ran proves nothing"
