@@ -50,7 +50,6 @@ from .state import State, now
 
 DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --follow` is
 UPKEEP_EVERY = 2.0
-WATCH_EVERY = 0.1
 RECONCILE_EVERY = 10.0
 REST_AFTER = 1.0  # seconds after a change: the answer comes first, and changes come in bursts
 COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
@@ -94,6 +93,8 @@ class Agent:
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
+        self._programs_due = self._cgroups_due = False
+        self._watching: asyncio.Task[None] | None = None
         self._joined: Policy | None = None  # whose programs were seen to be right
         self.enforcer: Enforcer
         self.messages: Messages
@@ -120,15 +121,16 @@ class Agent:
             self.arrivals.follow()
             loop.call_later(REST_AFTER, self._rest)
             tasks = [
-                asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
+                asyncio.create_task(self._every(DRAIN_EVERY, self._drain_and_watch)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
-                asyncio.create_task(self._every(WATCH_EVERY, self._watch)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
                 asyncio.create_task(self._every(COUNTDOWN_EVERY, self.countdown.look)),
                 asyncio.create_task(self._every(TICK, self.timekeeper.tick)),
             ]
             await self._stop.wait()
+            if self._watching:
+                tasks.append(self._watching)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -269,17 +271,29 @@ class Agent:
         if mended:
             self.record.say("hooks-restored", f"somebody took away {', '.join(mended)}: put back")
 
+    def _drain_and_watch(self) -> None:
+        with self.record.noting("drain"):
+            self.record.drain()
+        self._programs_due |= self.enforcer.identities.due()
+        self._cgroups_due |= self.enforcer.cgroups_made()
+        idle = self._watching is None or self._watching.done()
+        if idle and (self._programs_due or self._cgroups_due):
+            self._watching = asyncio.create_task(self._watch())
+
     async def _watch(self) -> None:
         """See to programs that were replaced or made, and to cgroups where that is needed."""
-        if self.enforcer.identities.due():
-            async with self.changing:
-                changed = await self.in_worker(self.enforcer.refresh_programs)
-                if changed or self.policy is not self._joined:
-                    await self._join_programs()
-                    self._joined = self.policy
-        if self.enforcer.cgroups_made():
-            async with self.changing:
-                await self.in_worker(self.enforcer.refresh_services)
+        with self.record.noting("programs and services"):
+            if self._programs_due:
+                async with self.changing:
+                    self._programs_due = False
+                    changed = await self.in_worker(self.enforcer.refresh_programs)
+                    if changed or self.policy is not self._joined:
+                        await self._join_programs()
+                        self._joined = self.policy
+            if self._cgroups_due:
+                async with self.changing:
+                    self._cgroups_due = False
+                    await self.in_worker(self.enforcer.refresh_services)
 
     async def _join_programs(self) -> None:
         """Put another table in force where paths have become, or are no longer, one program."""

@@ -29,6 +29,7 @@ from .state import State
 
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
 _WAITING_MOST = 1 << 18  # events that wait to be worded: some 60 MB
+_LOSSES_EVERY = 500_000_000  # ns between looks at the counters
 _LOST_REPORTED = "lost-events-reported"
 _TOLD = abi.C["SR_AUDIT"] | abi.C["SR_REJECT"]
 
@@ -58,6 +59,7 @@ class Record:
         self._lost_reported = 0
         self._overrun: Counter[int] = Counter()
         self._overrun_reported = 0
+        self._losses_due = 0
 
     def begin(
         self,
@@ -101,7 +103,10 @@ class Record:
         documents += self._folder.expire(present)
         for expire in self.expiring:
             expire(present)
-        losses = self._losses()
+        losses = []
+        if present >= self._losses_due:
+            self._losses_due = present + _LOSSES_EVERY
+            losses = self._losses()
         self.log.write(documents + losses)
         if losses:
             self._state.set_fact(_LOST_REPORTED, self._lost_reported)
