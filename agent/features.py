@@ -2,7 +2,8 @@
 """What the programs are compiled for besides capacities: offsets, and helpers found by trying.
 
 A helper counts as there when a program of every kind of hook that runs in a task may
-call it. What is done without one stands in bpf/, beside its macro.
+call it: in security hooks some came later than in others (bpf_ktime_get_coarse_ns is
+missing from those of Linux 6.1). What is done without one stands in bpf/, beside its macro.
 """
 
 from __future__ import annotations
@@ -11,45 +12,73 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from . import libbpf
 from .btf import offset_macros
 from .hooks import HOOKS
 
 _TASK_BTF, _COARSE_CLOCK = 158, 160  # enum bpf_func_id (include/uapi/linux/bpf.h)
+_TASK = ("cgroup", "kernel")
+"""Targets of hooks that run in a task (sk_lookup does not)."""
 _CALL, _LOAD64, _LOAD32, _MOVE, _EXIT = 0x85, 0x79, 0x61, 0xB7, 0x95
 
 
+class _Kind(NamedTuple):
+    """A kind of program: what it is loaded as, and what it returns to let a request be."""
+
+    program_type: int
+    attach_type: int
+    attach_btf_id: int
+    allow: int
+
+
 def kernel_macros() -> dict[str, int]:
-    """SR_OFF_* and SR_HAS_*, by name; some 25 ms.
+    """SR_OFF_* and SR_HAS_*, by name; some 70 ms.
 
     Raises:
         BtfError: the kernel has no BTF, or not what is looked for in it.
     """
-    offsets = offset_macros()
+    offsets, kinds = offset_macros(), _kinds()
+    typed_task = _user_of_task(offsets)
+    coarse_clock = _instruction(_CALL, value=_COARSE_CLOCK)
     return offsets | {
-        "SR_HAS_TYPED_TASK": int(_has_typed_task(offsets)),
-        "SR_HAS_COARSE_CLOCK": int(_loads(_instruction(_CALL, value=_COARSE_CLOCK))),
+        "SR_HAS_TYPED_TASK": int(all(_takes(kind, typed_task) for kind in kinds)),
+        "SR_HAS_COARSE_CLOCK": int(all(_takes(kind, coarse_clock) for kind in kinds)),
     }
 
 
-def _has_typed_task(offsets: Mapping[str, int]) -> bool:
-    """Whether the verifier knows the type of the current task and of what it leads to."""
-    to_user = (
-        _instruction(_CALL, value=_TASK_BTF),
-        _instruction(_LOAD64, to=1, source=0, offset=offsets["SR_OFF_TASK_CRED"]),
-        _instruction(_LOAD32, to=2, source=1, offset=offsets["SR_OFF_CRED_UID"]),
+def _user_of_task(offsets: Mapping[str, int]) -> bytes:
+    """Code for verifiers that know the type of the current task and of what it leads to."""
+    return b"".join(
+        (
+            _instruction(_CALL, value=_TASK_BTF),
+            _instruction(_LOAD64, to=1, source=0, offset=offsets["SR_OFF_TASK_CRED"]),
+            _instruction(_LOAD32, to=2, source=1, offset=offsets["SR_OFF_CRED_UID"]),
+        )
     )
-    return _loads(b"".join(to_user))
 
 
-def _loads(code: bytes) -> bool:
-    """Whether every kind of program that is attached to a cgroup may do this, and return 1."""
-    whole = code + _instruction(_MOVE, to=0, value=1) + _instruction(_EXIT)
-    kinds = {(one.program_type, one.attach_type) for one in HOOKS if one.target == "cgroup"}
+def _kinds() -> list[_Kind]:
+    """The kinds of program that run in a task, as far as the kernel takes any of the kind."""
+    hooks = {(hook.program_type, hook.attach_type): hook for hook in HOOKS if hook.target in _TASK}
+    found = []
+    for types, hook in hooks.items():
+        try:
+            target = libbpf.btf_id(hook.symbol, hook.attach_type) if hook.symbol else 0
+        except OSError:
+            continue
+        kind = _Kind(*types, target, int(hook.target == "cgroup"))
+        if _takes(kind, b""):
+            found.append(kind)
+    return found
+
+
+def _takes(kind: _Kind, code: bytes) -> bool:
+    """Whether the kernel takes this code in a program."""
+    whole = code + _instruction(_MOVE, to=0, value=kind.allow) + _instruction(_EXIT)
     try:
-        for kind, attach in sorted(kinds):
-            os.close(libbpf.prog_load("feature", kind, attach, whole))
+        os.close(libbpf.prog_load("feature", *kind[:2], whole, kind.attach_btf_id))
     except OSError:
         return False
     return True

@@ -294,6 +294,14 @@ static __always_inline void sr_record_above(u64 file, struct sr_owner *owner)
 	}
 }
 
+/* qstr.hash_len by its halves: to the verifier of Linux 6.1 it is the first of them. */
+static __always_inline u64 sr_hash_len(u64 dentry)
+{
+	u64 second = sr_member32(dentry, SR_OFF_DENTRY_HASH + 4);
+
+	return second << 32 | sr_member32(dentry, SR_OFF_DENTRY_HASH);
+}
+
 /* Remember where a program lies, the first time it is seen there, for whoever reads the audit. */
 static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 {
@@ -305,7 +313,7 @@ static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 
 	if (!file || !program->number)
 		return;
-	hash = sr_member64(sr_member64(file, SR_OFF_FILE_DENTRY), SR_OFF_DENTRY_HASH);
+	hash = sr_hash_len(sr_member64(file, SR_OFF_FILE_DENTRY));
 	path = paths.lookup(program);
 	if (path && path->name_hash == hash)
 		return;
