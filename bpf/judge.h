@@ -18,7 +18,10 @@
 #define SR_ALLOW 0
 #define SR_DENY 1
 
-/* A clock to some milliseconds, read in passing. Before Linux 5.11, and in the security hooks of 6.1, there is only the exact one. */
+/*
+ * A clock to some milliseconds, read in passing. Before Linux 5.11, and in the security
+ * hooks of 6.1, there is only the exact one.
+ */
 #if SR_HAS_COARSE_CLOCK
 #define SR_NOW() bpf_ktime_get_coarse_ns()
 #else
