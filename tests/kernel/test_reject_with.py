@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from sockrules.agent.netns import netns_cookie
 from sockrules.control.model import Server
 
 from .processes import Processes
@@ -81,6 +82,9 @@ def test_drop_cannot_be_had_of_sk_lookup_and_the_agent_says_so(fresh: Sandbox) -
 
 @pytest.mark.matrix
 def test_a_request_is_judged_once_whatever_is_in_front(fresh: Sandbox) -> None:
+    """Before Linux 5.14 the agent is not told namespaces' cookies: the hook behind cannot be
+    certain that sk_lookup judged, and judges as well."""
+    times = 1 if netns_cookie() else 2
     start(fresh, "reset", hooks=BEST)
     with (
         fresh.namespace() as other,
@@ -96,7 +100,7 @@ def test_a_request_is_judged_once_whatever_is_in_front(fresh: Sandbox) -> None:
             assert peers.client("connect", "plain", "127.0.0.1", 6000) == "ok"
             [line] = fresh.audit(server="accept")
             assert line["sockrules"]["hook"] == "sk_lookup"
-            assert fresh.totals("accept")["decisions"] == before + 1
+            assert fresh.totals("accept")["decisions"] == before + times
 
 
 def test_a_reset_in_every_namespace(fresh: Sandbox) -> None:
