@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench vagrant-test vagrant-test-public clean
+.PHONY: help setup run test check kernels costs bench vagrant-test vagrant-test-public clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list the targets
@@ -22,6 +22,15 @@ test: ## ruff, mypy, then pytest with PYTEST_ARGS (root, for the kernel tests)
 	@packaging/setup --test
 	@$(MAKE) -f $(firstword $(MAKEFILE_LIST)) check
 	@$(PYTHON) -m pytest $(PYTEST_ARGS)
+
+kernels: ## only the virtual machines; KERNEL=vmlinuz MODULES=lib/modules/RELEASE for one of yours (root)
+	@packaging/setup --test
+	@SOCKRULES_REQUIRE_KERNEL=1 SOCKRULES_VM_KERNEL=$(abspath $(KERNEL)) SOCKRULES_VM_MODULES=$(abspath $(MODULES)) \
+		$(PYTHON) -m pytest tests/vm $(PYTEST_ARGS)
+
+costs: ## what each kernel pays for each hook: the tables of docs/kernels.md (root)
+	@packaging/setup --test
+	@PYTHONPATH=tests $(PYTHON) -m vm measure
 
 check: setup ## ruff and mypy, no root
 	@$(PYTHON) -m ruff check .

@@ -235,6 +235,7 @@ class Changes:
             number=0,
             names=SystemNames(self._agent.paths.lists),
             product=config.product,
+            memory=self._agent.memory,
         )
 
     async def _look_around(self, policy: Policy, ssh_connection: str | None) -> impact.Found:

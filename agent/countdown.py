@@ -188,6 +188,7 @@ class Countdown:
             names=SystemNames(self._agent.paths.lists),
             product=self._agent.config.product,
             lists=revision.lists,
+            memory=self._agent.memory,
         )
 
     def _install_file(self, text: str) -> str | None:

@@ -29,6 +29,7 @@ from ..control.names import SystemNames
 from ..control.paths import Paths
 from ..control.problems import InputError, Problem, problem_document
 from ..control.requests import request_from_json, verdict_to_json
+from ..control.rules_file import RuleMemory
 from ..control.walk import request_words, verdict
 from . import status
 from .arrivals import ArrivalWatch
@@ -40,6 +41,7 @@ from .compiler import CompileError
 from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
+from .memory import give_back
 from .messages import Messages
 from .policy import Policy, compiled_again, read_policy, same_now
 from .programs import ProgramPaths
@@ -48,8 +50,8 @@ from .state import State, now
 
 DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --follow` is
 UPKEEP_EVERY = 2.0
-WATCH_EVERY = 0.1
 RECONCILE_EVERY = 10.0
+REST_AFTER = 1.0  # seconds after a change: the answer comes first, and changes come in bursts
 COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
 _EXHAUSTED = 0xFFFFFFFF
 
@@ -75,6 +77,7 @@ class Agent:
         self._detach = False
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="work")
         self.names = SystemNames(paths.lists)
+        self.memory = RuleMemory()  # the worker's
         self.clock = Clock()
         self.timekeeper = Timekeeper(self)
         self.questions: dict[str, Answer] = {
@@ -90,6 +93,8 @@ class Agent:
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
+        self._programs_due = self._cgroups_due = False
+        self._watching: asyncio.Task[None] | None = None
         self._joined: Policy | None = None  # whose programs were seen to be right
         self.enforcer: Enforcer
         self.messages: Messages
@@ -114,16 +119,18 @@ class Agent:
                 print(why, file=sys.stderr, flush=True)
             self.arrivals = ArrivalWatch(self.enforcer, self.record)
             self.arrivals.follow()
+            loop.call_later(REST_AFTER, self._rest)
             tasks = [
-                asyncio.create_task(self._every(DRAIN_EVERY, self.record.drain)),
+                asyncio.create_task(self._every(DRAIN_EVERY, self._drain_and_watch)),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
-                asyncio.create_task(self._every(WATCH_EVERY, self._watch)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
                 asyncio.create_task(self._every(COUNTDOWN_EVERY, self.countdown.look)),
                 asyncio.create_task(self._every(TICK, self.timekeeper.tick)),
             ]
             await self._stop.wait()
+            if self._watching:
+                tasks.append(self._watching)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -219,6 +226,7 @@ class Agent:
                 product=self.config.product,
                 lists=last.lists,
                 moment=self.clock.now(),
+                memory=self.memory,
             )
             return replace(policy, revision=last)
         if last and last.text == text and last.lists == policy.revision.lists:
@@ -263,17 +271,29 @@ class Agent:
         if mended:
             self.record.say("hooks-restored", f"somebody took away {', '.join(mended)}: put back")
 
+    def _drain_and_watch(self) -> None:
+        with self.record.noting("drain"):
+            self.record.drain()
+        self._programs_due |= self.enforcer.identities.due()
+        self._cgroups_due |= self.enforcer.cgroups_made()
+        idle = self._watching is None or self._watching.done()
+        if idle and (self._programs_due or self._cgroups_due):
+            self._watching = asyncio.create_task(self._watch())
+
     async def _watch(self) -> None:
         """See to programs that were replaced or made, and to cgroups where that is needed."""
-        if self.enforcer.identities.due():
-            async with self.changing:
-                changed = await self.in_worker(self.enforcer.refresh_programs)
-                if changed or self.policy is not self._joined:
-                    await self._join_programs()
-                    self._joined = self.policy
-        if self.enforcer.cgroups_made():
-            async with self.changing:
-                await self.in_worker(self.enforcer.refresh_services)
+        with self.record.noting("programs and services"):
+            if self._programs_due:
+                async with self.changing:
+                    self._programs_due = False
+                    changed = await self.in_worker(self.enforcer.refresh_programs)
+                    if changed or self.policy is not self._joined:
+                        await self._join_programs()
+                        self._joined = self.policy
+            if self._cgroups_due:
+                async with self.changing:
+                    self._cgroups_due = False
+                    await self.in_worker(self.enforcer.refresh_services)
 
     async def _join_programs(self) -> None:
         """Put another table in force where paths have become, or are no longer, one program."""
@@ -342,6 +362,7 @@ class Agent:
             names=self.names,
             product=self.config.product,
             moment=self.clock.now(),
+            memory=self.memory,
         )
 
     async def _check(self, text: str, file: str = "rules.toml") -> dict[str, Any]:
@@ -363,9 +384,9 @@ class Agent:
         """Whether a policy is another than the one in force."""
         now = self.policy
         return (
-            policy.ruleset != now.ruleset
+            policy.revision.text != now.revision.text
             or policy.revision.lists != now.revision.lists
-            or policy.revision.text != now.revision.text
+            or policy.ruleset != now.ruleset
         )
 
     async def bring_in(self, policy: Policy, text: str | None) -> dict[str, Any]:
@@ -403,6 +424,13 @@ class Agent:
             self.record.drain()
             self.record.write_folded()
         self.record.in_force(policy.table)
+        self._joined = None  # what was in force before is kept by nobody
+        asyncio.get_running_loop().call_later(REST_AFTER, self._rest)
+
+    def _rest(self) -> None:
+        """Give back what the change left; in the worker, when it has nothing else to do."""
+        if not self._stop.is_set():
+            self._worker.submit(give_back)
 
     def applied(self, policy: Policy, changed: bool) -> dict[str, Any]:
         return {

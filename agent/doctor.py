@@ -14,9 +14,10 @@ from typing import Any
 from ..control.model import Mode, Server
 from ..control.paths import PINS, Paths
 from .attachment import Attachment, ServerState, refused_ways
-from .btf import BtfError, offset_macros
+from .btf import BtfError
 from .compiler import CompileError, compiler_version
 from .enforcer import EnforcerError, cgroup_mount, mount_bpffs
+from .features import kernel_macros
 from .kernel import Kernel
 from .loader import Capacity, Loaded, load
 from .services import Services
@@ -68,7 +69,7 @@ def _bpf_file_system() -> str:
 
 
 def _offsets(found: dict[str, int]) -> str:
-    found.update(offset_macros())
+    found.update(kernel_macros())
     return f"{len(found)} offsets found"
 
 

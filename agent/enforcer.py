@@ -25,10 +25,10 @@ from ..control.model import Mode, Server
 from ..control.table import Table
 from ..control.walk import service_words
 from .attachment import Attachment, ServerState
-from .btf import offset_macros
 from .bytecode import Cache
 from .cgroups import CgroupPaths
 from .coverage import Arrival, Covered, decode_arrival
+from .features import kernel_macros
 from .identities import Identities
 from .kernel import Kernel, Known, capacity_for, fits, grace_period
 from .listeners import Registry
@@ -102,7 +102,7 @@ class Enforcer:
         mount_bpffs()
         make_private(self.pins)
         (self.pins / "links").mkdir(exist_ok=True)
-        self._offsets = offset_macros()
+        self._offsets = kernel_macros()
         self.identities.follow((*table.programs, *table.directories))
         self._kernel, self.table = self._load(table, modes), table
         self.registry = Registry(self.kernel, self.cgroup_path, self.mount)

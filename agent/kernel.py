@@ -109,6 +109,8 @@ class Kernel:
         self._cpus = libbpf.possible_cpus()
         self._control = np.zeros(1, abi.dtype("sr_control"))
         self._known: tuple[set[bytes], set[bytes]] = (set(), set())
+        self._totals = b""
+        self._lost: dict[int, int] = {}
         self._check_layout()
         self.services = Services(loaded, mount) if mount else None
 
@@ -253,9 +255,13 @@ class Kernel:
 
     def lost_by_cpu(self) -> dict[int, int]:
         """Events that found no room or no reader, for each CPU that lost any."""
-        rows = [self._per_cpu("totals", "sr_totals", server)["lost"] for server in Server]
-        lost = np.sum(rows, axis=0)
-        return {cpu: int(count) for cpu, count in enumerate(lost) if count}
+        raw = b"".join(self._raw("totals", "sr_totals", server) for server in Server)
+        if raw != self._totals:  # asked ten times a second, and mostly nothing went on
+            rows = np.frombuffer(raw, abi.dtype("sr_totals")).reshape(len(Server), self._cpus)
+            lost = rows["lost"].sum(axis=0)
+            self._lost = {cpu: int(count) for cpu, count in enumerate(lost) if count}
+            self._totals = raw
+        return self._lost
 
     def hits(self, rules: int, generation: int) -> tuple[Any, Any]:
         """Two arrays of u64, by rule index: requests decided, time of the last in monotonic ns."""
@@ -265,21 +271,24 @@ class Kernel:
         return rows["count"].sum(axis=1), rows["last"].max(axis=1)
 
     def _per_cpu(self, name: str, struct: str, index: int) -> Any:
-        dtype = abi.dtype(struct)
-        raw = libbpf.lookup(
-            self.map(name), index.to_bytes(4, sys.byteorder), dtype.itemsize * self._cpus
-        )
-        return np.frombuffer(raw or bytes(dtype.itemsize * self._cpus), dtype)
+        return np.frombuffer(self._raw(name, struct, index), abi.dtype(struct))
+
+    def _raw(self, name: str, struct: str, index: int) -> bytes:
+        size = abi.sizeof(struct) * self._cpus
+        key = index.to_bytes(4, sys.byteorder)
+        return libbpf.lookup(self.map(name), key, size) or bytes(size)
 
     def _count(self, name: str, index: int) -> int:
         raw = libbpf.lookup(self.map(name), index.to_bytes(4, sys.byteorder), 8 * self._cpus)
         return int(np.frombuffer(raw or b"", np.uint64).sum())
 
     def _forget_hits(self, generation: int, rules: int) -> None:
-        zero = bytes(abi.sizeof("sr_hits") * self._cpus)
-        base = generation * self.capacity.rules
-        for index in range(base, base + rules):
-            libbpf.update(self.map("hits"), index.to_bytes(4, sys.byteorder), zero)
+        size, base = abi.sizeof("sr_hits") * self._cpus, generation * self.capacity.rules
+        try:
+            libbpf.update_array(self.map("hits"), base, bytes(size * rules), size)
+        except OSError:  # not at once, before Linux 5.13
+            for index in range(base, base + rules):
+                libbpf.update(self.map("hits"), index.to_bytes(4, sys.byteorder), bytes(size))
 
     # -- the test facility ------------------------------------------------------------
 

@@ -11,10 +11,14 @@ import ctypes
 import errno
 import mmap
 import os
+import re
 import sys
+from array import array
 from functools import cache
 
+_BATCH = 65536
 _LOG_SIZE = 1 << 20
+_LOG_STATS = 4  # BPF_LOG_STATS of include/linux/bpf_verifier.h (Linux 5.2): the end alone
 _NOEXIST = 1  # BPF_NOEXIST
 
 
@@ -167,8 +171,27 @@ def prog_load(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id
     raise ProgramRefused(-fd, "" if -again == errno.ENOSPC else log)
 
 
+def verified(name: str, kind: int, attach_type: int, code: bytes, attach_btf_id: int = 0) -> int:
+    """How many instructions the verifier goes through until it accepts a program.
+
+    Raises:
+        ProgramRefused: it does not.
+    """
+    fd, log = _try_to_load(name, kind, attach_type, code, attach_btf_id, _LOG_SIZE, _LOG_STATS)
+    if fd < 0:
+        raise ProgramRefused(-fd, log)
+    os.close(fd)
+    return int(re.findall(r"processed (\d+) insns", log)[-1])
+
+
 def _try_to_load(
-    name: str, kind: int, attach_type: int, code: bytes, attach_btf_id: int, log_size: int
+    name: str,
+    kind: int,
+    attach_type: int,
+    code: bytes,
+    attach_btf_id: int,
+    log_size: int,
+    log_level: int = 1,
 ) -> tuple[int, str]:
     """The descriptor or the negative errno, and the verifier's log if there is room for it."""
     log = ctypes.create_string_buffer(max(log_size, 1))
@@ -176,7 +199,7 @@ def _try_to_load(
         sz=ctypes.sizeof(_ProgLoadOpts),
         expected_attach_type=max(attach_type, 0),
         attach_btf_id=attach_btf_id,
-        log_level=1 if log_size else 0,
+        log_level=log_level if log_size else 0,
         log_size=log_size,
         log_buf=ctypes.addressof(log) if log_size else None,
     )
@@ -294,6 +317,39 @@ def fill_array(map_fd: int, size: int, at: int, values: bytes) -> None:
     if values:
         with mmap.mmap(map_fd, size) as memory:
             memory[at : at + len(values)] = values
+
+
+def update_array(map_fd: int, first: int, values: bytes, size: int) -> None:
+    """Write consecutive elements of an array map, `size` bytes each, from index `first` on.
+
+    Uses BPF_MAP_UPDATE_BATCH (Linux 5.6), a few system calls whatever the number.
+    `size` counts all CPUs of a per-CPU array (Linux 5.13).
+    """
+    count = len(values) // size
+    lib = libbpf()
+    lib.bpf_map_update_batch.argtypes = [
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_void_p,
+        ctypes.POINTER(ctypes.c_uint32),
+        ctypes.c_void_p,
+    ]
+    for start in range(0, count, _BATCH):
+        n = min(_BATCH, count - start)
+        numbers = array("I", range(first + start, first + start + n))
+        indexes = (ctypes.c_uint32 * n).from_buffer(numbers)
+        done = ctypes.c_uint32(n)
+        chunk = values[start * size : (start + n) * size]
+        _check(
+            lib.bpf_map_update_batch(
+                map_fd,
+                indexes,
+                ctypes.cast(ctypes.c_char_p(chunk), ctypes.c_void_p),
+                ctypes.byref(done),
+                None,
+            ),
+            f"write {n} elements",
+        )
 
 
 def lookup_array(map_fd: int, first: int, count: int, size: int) -> bytes:

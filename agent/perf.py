@@ -69,10 +69,12 @@ class PerfBuffer:
         self._consume.argtypes = [ctypes.c_void_p]
         self._lib.perf_buffer__free.argtypes = [ctypes.c_void_p]
         self._reading = threading.Lock()
+        self._taken = 0
 
         def record(_: int | None, cpu: int, at: int) -> int:
             kind = ctypes.c_uint32.from_address(at).value
             if kind == _RECORD_SAMPLE:
+                self._taken += 1
                 size = ctypes.c_uint32.from_address(at + _HEADER).value
                 take(cpu, ctypes.string_at(at + _HEADER + 4, size))
             return _NEXT  # PERF_RECORD_LOST: the programs count what found no room themselves
@@ -103,11 +105,13 @@ class PerfBuffer:
     def closed(self) -> bool:
         return self._handle is None
 
-    def consume(self) -> None:
-        """Hand over all events that wait. From any thread."""
+    def consume(self) -> int:
+        """Hand over all events that wait; how many they were. From any thread."""
         with self._reading:
+            before = self._taken
             if self._handle:
                 self._consume(self._handle)
+            return self._taken - before
 
     def close(self) -> None:
         with self._reading:

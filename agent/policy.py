@@ -11,7 +11,7 @@ from ..control.compile import compile_table
 from ..control.model import Product, RuleSet
 from ..control.names import Names
 from ..control.problems import Problem
-from ..control.rules_file import parse_rules
+from ..control.rules_file import RuleMemory, parse_rules
 from ..control.same import Same, grouped, identified, named
 from ..control.table import Table
 from .inodes import inodes_of
@@ -69,6 +69,7 @@ def read_policy(
     product: Product,
     lists: Mapping[str, str] | None = None,
     moment: datetime | None = None,
+    memory: RuleMemory | None = None,
 ) -> Policy:
     """Parse and compile; nothing is done with it yet.
 
@@ -76,12 +77,13 @@ def read_policy(
         number: the revision it is to have.
         lists: texts of lists to use instead of the files.
         moment: when it is to be in force, in the host's zone; now, when left out.
+        memory: of the rule file that was read before.
 
     Raises:
         InputError: with everything that is wrong.
     """
     recorder = Recorder(names, lists)
-    parsed = parse_rules(text, file=file, names=recorder, product=product)
+    parsed = parse_rules(text, file=file, names=recorder, product=product, memory=memory)
     active = parsed.ruleset.active()
     same = same_now(parsed.ruleset)
     table = compile_table(

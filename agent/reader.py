@@ -12,6 +12,8 @@ import threading
 from .perf import PerfBuffer
 
 EVERY = 0.05  # seconds; a ring of 64 pages holds some 1 400 events
+_IDLE_EVERY = 0.1
+_IDLE_AFTER = 20  # rounds that brought nothing
 
 
 class Reader:
@@ -37,9 +39,10 @@ class Reader:
             self._thread.join()
 
     def _run(self) -> None:
-        while not self._end.wait(EVERY):
+        empty = 0
+        while not self._end.wait(EVERY if empty < _IDLE_AFTER else _IDLE_EVERY):
             with self._adding:
                 self._buffers = [buffer for buffer in self._buffers if not buffer.closed]
                 buffers = list(self._buffers)
-            for buffer in buffers:
-                buffer.consume()
+            taken = sum(buffer.consume() for buffer in buffers)
+            empty = 0 if taken else empty + 1

@@ -12,13 +12,14 @@ import socket
 import sys
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ..control import abi
 from ..control.agent_file import AgentConfig
+from ..control.model import DefaultRule, Rule
 from ..control.names import Names
 from ..control.table import Table
 from .audit import Folder, Log
@@ -28,6 +29,7 @@ from .state import State
 
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
 _WAITING_MOST = 1 << 18  # events that wait to be worded: some 60 MB
+_LOSSES_EVERY = 500_000_000  # ns between looks at the counters
 _LOST_REPORTED = "lost-events-reported"
 _TOLD = abi.C["SR_AUDIT"] | abi.C["SR_REJECT"]
 
@@ -51,12 +53,13 @@ class Record:
         self._names = names
         self._waiting: deque[bytes] = deque()
         self._folder = Folder(self.word)
-        self._rules: OrderedDict[int, list[tuple[str, int]]] = OrderedDict()
+        self._rules: OrderedDict[int, Sequence[Rule | DefaultRule]] = OrderedDict()
         self._revision = 0
         self._offset = 0
         self._lost_reported = 0
         self._overrun: Counter[int] = Counter()
         self._overrun_reported = 0
+        self._losses_due = 0
 
     def begin(
         self,
@@ -100,7 +103,10 @@ class Record:
         documents += self._folder.expire(present)
         for expire in self.expiring:
             expire(present)
-        losses = self._losses()
+        losses = []
+        if present >= self._losses_due:
+            self._losses_due = present + _LOSSES_EVERY
+            losses = self._losses()
         self.log.write(documents + losses)
         if losses:
             self._state.set_fact(_LOST_REPORTED, self._lost_reported)
@@ -161,7 +167,7 @@ class Record:
 
     def expect(self, table: Table) -> None:
         """Events may name this table's rules from now on."""
-        self._rules[table.revision] = [(rule.name, rule.sequence) for rule in table.rules]
+        self._rules[table.revision] = table.rules  # most are the very rules of the next one
 
     def in_force(self, table: Table) -> None:
         """This table's rules decide; those of the oldest tables are forgotten."""
@@ -172,8 +178,10 @@ class Record:
 
     def rule_of(self, revision: int, rule: int) -> tuple[str, int]:
         """Name and sequence of a rule in its revision."""
-        rules = self._rules.get(revision, [])
-        return rules[rule] if rule < len(rules) else ("exhausted", 0)
+        rules = self._rules.get(revision, ())
+        if rule >= len(rules):
+            return "exhausted", 0
+        return rules[rule].name, rules[rule].sequence
 
     # -- the agent's own words --------------------------------------------------------
 

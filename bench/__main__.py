@@ -52,9 +52,9 @@ def _connect(report: Report, wanted: argparse.Namespace) -> None:
         tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory,
         subjects(Path(directory), CONDITIONS, cpu) as found,
     ):
-        print("on loopback; ratios are to `nothing` in the same pass, medians over all passes\n")
+        print("on loopback; ratios are to both `nothing` of the same pass, medians over all\n")
         print(latency.HEADINGS)
-        report["latency"] = latency.latencies(found, 8 if wanted.quick else 60)
+        report["latency"] = latency.latencies(found, 8 if wanted.quick else 45)
         for row in report["latency"]:
             print(latency.line(row), flush=True)
         print("\neach program, as the kernel counts it\n")
@@ -66,13 +66,30 @@ def _connect(report: Report, wanted: argparse.Namespace) -> None:
 
 
 def _compile(report: Report, wanted: argparse.Namespace) -> None:
-    try:
-        from .compile import applies, compiles  # type: ignore[import-not-found]
-    except ImportError:
-        return
-    report["compile"] = compiles()
+    """From the text of rules to a table, and from a changed rule to its being in force."""
+    from .compile import applies, compiles
+
+    print("rules read and compiled, in a process of its own\n")
+    print(f"{'rules':24}{'read s':>9}{'compile s':>11}{'table kB':>10}{'peak MB':>9}")
+    rows = report["compile"] = []
+    for row in compiles(1 if wanted.quick else 3):
+        rows.append(row)
+        print(
+            f"{row['rules']:24}{row['read_s']:>9.3f}{row['compile_s']:>11.3f}"
+            f"{row['kB']:>10}{row['peak_mb']:>9}",
+            flush=True,
+        )
+    print("\none rule changed and applied by a running agent\n")
+    print(f"{'rules':24}{'median s':>9}{'longest s':>11}{'peak MB':>10}{'at rest':>9}{'CPU':>8}")
+    rows = report["apply"] = []
     with tempfile.TemporaryDirectory(prefix="sockrules-bench-") as directory:
-        report["apply"] = applies(Path(directory))
+        for row in applies(Path(directory), (10, 10_000)):
+            rows.append(row)
+            print(
+                f"{row['rules']:24}{row['median_s']:>9.3f}{row['longest_s']:>11.3f}"
+                f"{row['peak_mb']:>10}{row['rest_mb']:>9}{100 * row['rest_cpu']:>6.1f} %",
+                flush=True,
+            )
 
 
 PARTS: dict[str, Callable[[Report, argparse.Namespace], None]] = {
@@ -80,6 +97,13 @@ PARTS: dict[str, Callable[[Report, argparse.Namespace], None]] = {
     "decision": _decision,
     "compile": _compile,
 }
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
 
 
 def main() -> int:
@@ -103,6 +127,7 @@ def main() -> int:
     report: Report = {
         "kernel": platform.release(),
         "cpus": os.cpu_count(),
+        "processor": _processor(),
         "python": platform.python_version(),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "load": os.getloadavg()[0],

@@ -76,6 +76,7 @@ class Subject:
         self.condition = condition
         self.box = Sandbox(directory)
         self._client: subprocess.Popen[str] | None = None
+        self._cpu = 0
 
     def open(self) -> None:
         self.box.open()
@@ -101,15 +102,27 @@ class Subject:
             _keep_off(box.agent.pid, cpu)
             box.apply(self._rules())
             box.activate(condition.mode, *condition.servers)
+        self._cpu = cpu
+        self.renew()
+
+    def renew(self) -> None:
+        """A new client: each process lies elsewhere in memory, and is a little faster or slower
+        for that."""
+        self._end_client()
         self._client = subprocess.Popen(
-            box.governed([PYTHON, "-I", "-S", str(CLIENT), str(cpu)], None),
+            self.box.governed([PYTHON, "-I", "-S", str(CLIENT), str(self._cpu)], None),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
         assert self._client.stdout
         if self._client.stdout.readline().strip() != "ready":
-            raise OSError(f"the client under `{condition.name}` did not start")
+            raise OSError(f"the client under `{self.condition.name}` did not start")
+
+    def _end_client(self) -> None:
+        if self._client:
+            self._client.kill()
+            self._client.communicate()
 
     def _rules(self) -> str:
         condition = self.condition
@@ -134,9 +147,7 @@ class Subject:
         return int(self.box.call("status")["events"]["lost_total"])
 
     def close(self) -> None:
-        if self._client:
-            self._client.kill()
-            self._client.communicate()
+        self._end_client()
         self.box.close()
 
 

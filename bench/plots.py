@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pictures of docs/performance.md, from one run's numbers: small SVG, text as text."""
+"""The pictures of docs/performance.md, from one run's numbers: small SVG, text as text.
+
+The tables of that page are brought up to date with them (tables.py).
+"""
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
+
+from .tables import rewrite
 
 Rows = list[dict[str, Any]]
 
@@ -33,6 +39,10 @@ def plots(source: Path, target: Path) -> int:
         _save(_lists([row for row in measured if row["set"] in _LISTS]), target, "lists")
     if report.get("latency"):
         _save(_latencies(report["latency"]), target, "connect")
+    page = target / "performance.md"
+    if page.exists():
+        rewrite(report, page)
+        print(page)
     return 0
 
 
@@ -45,7 +55,8 @@ def _figure(wide: float, high: float, panels: int = 1) -> tuple[Any, Any]:
 def _save(figure: Any, target: Path, name: str) -> None:
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None})
-    head, rest = text.getvalue().split("\n", 1)
+    short = re.sub(r"(\d\.\d\d)\d+", r"\1", text.getvalue())
+    head, rest = short.split("\n", 1)
     lines = (line.rstrip() for line in rest.splitlines())
     path = target / f"performance-{name}.svg"
     path.write_text("\n".join((head, _LICENCE, *lines)) + "\n")
@@ -63,18 +74,18 @@ def _decisions(rows: Rows) -> Any:
             own = [row for row in rows if row["set"] == name]
             axis.plot(
                 [row["size"] for row in own],
-                [max(row[key], 1) for row in own],
+                [max(row[key], 10) for row in own],
                 marker="os^vDP*Xph"[number % 10],
                 markersize=4,
                 linewidth=1.2,
                 color=f"C{number}",
                 label=name,
             )
-        axis.set(xscale="log", xlabel="rules", title=title)
-        axis.set_ylim(bottom=0, top=max(row["in_turn_ns"] for row in rows) * 1.05)
+        axis.set(xscale="log", yscale="log", xlabel="rules", title=title, ylim=(10, 10_000))
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("ns a decision")
-    axes[0][0].legend(frameon=False)
+    axes[0][1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
@@ -96,6 +107,7 @@ def _lists(rows: Rows) -> Any:
     axes[0][0].set_ylim(bottom=0)
     axes[0][1].set(xscale="log", yscale="log", xlabel="prefixes", ylabel="s to compile")
     for axis in axes[0]:
+        axis.minorticks_off()
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     return figure

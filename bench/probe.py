@@ -19,9 +19,9 @@ from pathlib import Path
 import numpy as np
 
 from sockrules.agent import libbpf
-from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache, digest
 from sockrules.agent.compiler import SOURCES, compile_apart, compiler_version, source_text
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import PROBE
 from sockrules.agent.kernel import Kernel, capacity_for, fits
 from sockrules.agent.loader import Capacity, load
@@ -130,7 +130,7 @@ def _load(capacity: Capacity, cache: Cache) -> Kernel:
     text = source_text(tuple(name for name in SOURCES if name != "probe.c"))
     own = Path(__file__).with_name("probe.c").read_text()
     text += re.sub(r'^#include "judge.h"$', "", own, flags=re.MULTILINE)
-    macros = offset_macros()
+    macros = kernel_macros()
     flags = [f"-D{name}={value}" for name, value in {**capacity.macros(), **macros}.items()]
     key = digest(text, sorted(flags), compiler_version())
     code = cache.get(key)

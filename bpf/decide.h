@@ -26,12 +26,13 @@
  * map (`zero` and `next` are constants, but not in its eyes), the request's words
  * are made unknown at the door, and a branch asks for one sign bit whose making
  * clang cannot look into, so that the paths are alike where they meet again.
- * Linux 6.18 accepts 900 steps of every hook with 565 000 of its 1 000 000
- * instructions at most (sockops by LLVM 14).
+ * Linux 6.18 accepts 900 steps of every hook with 551 000 of its 1 000 000
+ * instructions at most (connect6 by LLVM 19; by LLVM 14 501 000, connect4).
  */
 #ifndef SOCKRULES_DECIDE_H
 #define SOCKRULES_DECIDE_H
 
+#include "below.h"
 #include "maps.h"
 
 #define SR_EXHAUSTED 0xffffffff
@@ -188,8 +189,8 @@ static __always_inline u32 sr_decide(const struct sr_header *h, u32 gen, u64 *w)
 	class = (server << 1 | (w[SR_W_BITS] / SR_BIT_REMOTE_V4 & 1)) & 7;
 	w[SR_W_BITS] |= sr_memberships(h, gen, server, w);
 	ports = (w[SR_W_PORTS] << 16 | (w[SR_W_PORTS] & 0xffff)) & 0x0000ffff0000ffff;
-	best = h->defaults[server];
-	t = h->start[class];
+	best = h->defaults[SR_BELOW(4, server)];
+	t = h->start[SR_BELOW(8, class)];
 
 #pragma clang loop unroll(disable)
 	for (i = 0; i < SR_STEPS; i++) {
@@ -223,11 +224,11 @@ static __always_inline u32 sr_decide(const struct sr_header *h, u32 gen, u64 *w)
 			best = e->rule;
 			end = SR_ZERO(h);
 		} else {
-			const struct sr_table *table = &h->table[t & (SR_MAX_TABLES - 1)];
+			const struct sr_table *table = &h->table[SR_BELOW(SR_MAX_TABLES, t)];
 			struct sr_slot *slot;
 			u64 hash, index;
 
-			if (table->first[class] > best >> SR_RULE_SHIFT)
+			if (table->first[SR_BELOW(8, class)] > best >> SR_RULE_SHIFT)
 				return best;
 			hash = ((w[SR_W_PORTS] | server << 32) & table->ports) * SR_ODD_1 +
 			       (w[SR_W_IDS] & table->ids) * SR_ODD_2 +
@@ -244,7 +245,7 @@ static __always_inline u32 sr_decide(const struct sr_header *h, u32 gen, u64 *w)
 				return SR_EXHAUSTED;
 			at = slot->start;
 			end = slot->end;
-			t = table->next[class];
+			t = table->next[SR_BELOW(8, class)];
 		}
 	}
 	return SR_EXHAUSTED;

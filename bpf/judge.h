@@ -18,6 +18,13 @@
 #define SR_ALLOW 0
 #define SR_DENY 1
 
+/* A clock to some milliseconds, read in passing; before Linux 5.11 there is only the exact one. */
+#if SR_HAS_COARSE_CLOCK
+#define SR_NOW() bpf_ktime_get_coarse_ns()
+#else
+#define SR_NOW() bpf_ktime_get_ns()
+#endif
+
 #define SR_ADD(counter) __sync_fetch_and_add(&(counter), 1)
 
 static __always_inline u64 sr_ip4(u32 network_order)
@@ -161,7 +168,7 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 	hit = hits.lookup(&index);
 	if (hit && rule >> SR_RULE_SHIFT != SR_NO_RULE) {
 		SR_ADD(hit->count);
-		hit->last = bpf_ktime_get_ns();
+		hit->last = SR_NOW();
 	}
 	if (rule & SR_REJECT) {
 		if (mode == SR_ENFORCE)

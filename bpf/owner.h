@@ -9,6 +9,11 @@
  * has program number 0, unknown. User, group and comm are read from the task as
  * well: in older kernels (Linux 5.10, 6.1) sockops has no helpers for them.
  *
+ * Where the verifier knows the type of the current task in every kind of hook
+ * (SR_HAS_TYPED_TASK, found by trying: agent/features.py), what is known of it is followed by
+ * plain loads. Elsewhere, and on a climb, each is a call of bpf_probe_read_kernel, which
+ * takes some 20 to 80 ns.
+ *
  * How deep a climb is stands in the map, not in a register: the verifier would
  * follow every combination of iteration and depth.
  *
@@ -17,6 +22,7 @@
 #ifndef SOCKRULES_OWNER_H
 #define SOCKRULES_OWNER_H
 
+#include "below.h"
 #include "maps.h"
 
 static __always_inline u64 sr_read64(u64 base, u32 offset)
@@ -48,6 +54,34 @@ static __always_inline u32 sr_read32(u64 base, u32 offset)
 		_address;                                                          \
 	})
 
+/*
+ * Members of what the current task leads to. The base is a pointer that has its type
+ * from the task: no arithmetic with it, and sr_address() of it for a climb.
+ */
+#if SR_HAS_TYPED_TASK
+#define sr_task() ((u64)bpf_get_current_task_btf())
+#define sr_member64(base, offset)                                              \
+	({                                                                     \
+		u64 _value;                                                    \
+		asm volatile("%0 = *(u64 *)(%1 + %2)"                          \
+			     : "=r"(_value)                                    \
+			     : "r"((u64)(base)), "i"(offset));                 \
+		_value;                                                        \
+	})
+#define sr_member32(base, offset)                                              \
+	({                                                                     \
+		u64 _value;                                                    \
+		asm volatile("%0 = *(u32 *)(%1 + %2)"                          \
+			     : "=r"(_value)                                    \
+			     : "r"((u64)(base)), "i"(offset));                 \
+		(u32)_value;                                                   \
+	})
+#else
+#define sr_task() bpf_get_current_task()
+#define sr_member64(base, offset) sr_read64(base, offset)
+#define sr_member32(base, offset) sr_read32(base, offset)
+#endif
+
 /* The network namespace of a socket, and that of the current task: address, inode number. */
 static __always_inline u64 sr_socket_net(u64 sk)
 {
@@ -74,32 +108,42 @@ static __always_inline int sr_is_covered(u64 net)
 
 static __always_inline u32 sr_current_netns(void)
 {
-	u64 proxy = sr_read64(bpf_get_current_task(), SR_OFF_TASK_NSPROXY);
-	u64 net = proxy ? sr_read64(proxy, SR_OFF_NSPROXY_NET) : 0;
+	u64 proxy = sr_member64(sr_task(), SR_OFF_TASK_NSPROXY), net;
 
-	return net ? sr_read32(net, SR_OFF_NET_INUM) : 0;
+	if (!proxy)
+		return 0;
+	net = sr_member64(proxy, SR_OFF_NSPROXY_NET);
+	return net ? sr_member32(net, SR_OFF_NET_INUM) : 0;
 }
 
 static __always_inline u32 sr_tgid(void)
 {
-	return sr_read32(bpf_get_current_task(), SR_OFF_TASK_TGID);
+	return sr_member32(sr_task(), SR_OFF_TASK_TGID);
 }
 
 /* A kernel thread asks for nobody in particular (MPTCP opens subflows by one): unknown, not root. */
 static __always_inline void sr_ids(u32 *uid, u32 *gid)
 {
-	u64 task = bpf_get_current_task(), cred = sr_read64(task, SR_OFF_TASK_CRED);
-	u64 mm = sr_read64(task, SR_OFF_TASK_MM);
-	u32 nobody = ((mm | -mm) >> 63) - 1; /* all ones without an address space */
+	u64 task = sr_task(), cred = sr_member64(task, SR_OFF_TASK_CRED);
 
-	asm volatile("" : "+r"(nobody));
-	*uid = sr_read32(cred, SR_OFF_CRED_UID) | nobody;
-	*gid = sr_read32(cred, SR_OFF_CRED_GID) | nobody;
+	*uid = sr_member32(cred, SR_OFF_CRED_UID);
+	*gid = sr_member32(cred, SR_OFF_CRED_GID);
+	if (!sr_member64(task, SR_OFF_TASK_MM)) {
+		*uid = 0xffffffff;
+		*gid = 0xffffffff;
+	}
 }
 
 static __always_inline void sr_comm(u8 *comm)
 {
+#if SR_HAS_TYPED_TASK
+	u64 task = sr_task();
+
+	((u64 *)comm)[0] = sr_member64(task, SR_OFF_TASK_COMM);
+	((u64 *)comm)[1] = sr_member64(task, SR_OFF_TASK_COMM + 8);
+#else
 	bpf_probe_read_kernel(comm, SR_COMM, (void *)(bpf_get_current_task() + SR_OFF_TASK_COMM));
+#endif
 }
 
 static __always_inline u32 sr_read16(u64 base, u32 offset)
@@ -112,9 +156,9 @@ static __always_inline u32 sr_read16(u64 base, u32 offset)
 
 static __always_inline u64 sr_exe_file(void)
 {
-	u64 mm = sr_read64(bpf_get_current_task(), SR_OFF_TASK_MM);
+	u64 mm = sr_member64(sr_task(), SR_OFF_TASK_MM);
 
-	return mm ? sr_read64(mm, SR_OFF_MM_EXE_FILE) : 0;
+	return mm ? sr_member64(mm, SR_OFF_MM_EXE_FILE) : 0;
 }
 
 static __always_inline u32 sr_device(u64 inode)
@@ -125,16 +169,16 @@ static __always_inline u32 sr_device(u64 inode)
 /* The program of an executable file; its inode's own generation tells a reused number apart. */
 static __always_inline void sr_program(u64 file, struct sr_inode *program)
 {
-	u64 inode = file ? sr_read64(file, SR_OFF_FILE_INODE) : 0;
+	u64 inode = file ? sr_member64(file, SR_OFF_FILE_INODE) : 0;
 
 	program->number = 0;
 	program->device = 0;
 	program->generation = 0;
 	if (!inode)
 		return;
-	program->number = sr_read64(inode, SR_OFF_INODE_INO);
-	program->device = sr_device(inode);
-	program->generation = sr_read32(inode, SR_OFF_INODE_GENERATION);
+	program->number = sr_member64(inode, SR_OFF_INODE_INO);
+	program->device = sr_member32(sr_member64(inode, SR_OFF_INODE_SB), SR_OFF_SB_DEV);
+	program->generation = sr_member32(inode, SR_OFF_INODE_GENERATION);
 }
 
 /* A place in the mount tree. */
@@ -158,9 +202,9 @@ static __always_inline u64 sr_is_mounted_by_host(u64 mount)
 }
 
 /* A climb from nowhere ends at once. */
-static __always_inline void sr_climb_from(u64 file, struct sr_climb *at)
+static __always_inline void sr_climb_from(u64 executable, struct sr_climb *at)
 {
-	u64 host;
+	u64 file = sr_address(executable), host;
 
 	at->dentry = sr_read64(file, SR_OFF_FILE_DENTRY);
 	at->mount = sr_read64(file, SR_OFF_FILE_MNT) - SR_OFF_MOUNT_MNT;
@@ -242,7 +286,7 @@ static __always_inline void sr_record_above(u64 file, struct sr_owner *owner)
 			continue;
 		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
 		inode = sr_read64(at.dentry, SR_OFF_DENTRY_INODE);
-		above = &owner->above[depth & (SR_DEPTH - 1)];
+		above = &owner->above[SR_BELOW(SR_DEPTH, depth)];
 		above->number = sr_read64(inode, SR_OFF_INODE_INO);
 		above->device = sr_device(inode);
 		above->generation = sr_read32(inode, SR_OFF_INODE_GENERATION);
@@ -255,12 +299,15 @@ static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 {
 	struct sr_climb at;
 	struct sr_path *path;
-	u64 hash = sr_read64(sr_read64(file, SR_OFF_FILE_DENTRY), SR_OFF_DENTRY_HASH);
+	u64 hash;
 	int zero = 0;
 	u32 i;
 
+	if (!file || !program->number)
+		return;
+	hash = sr_member64(sr_member64(file, SR_OFF_FILE_DENTRY), SR_OFF_DENTRY_HASH);
 	path = paths.lookup(program);
-	if (!program->number || (path && path->name_hash == hash))
+	if (path && path->name_hash == hash)
 		return;
 	path = no_path.lookup(&zero);
 	if (!path)
@@ -284,7 +331,7 @@ static __always_inline void sr_remember_path(u64 file, struct sr_inode *program)
 			path->truncated = 1;
 			break;
 		}
-		bpf_probe_read_kernel_str(&path->name[(depth & (SR_DEPTH - 1)) * SR_NAME], SR_NAME,
+		bpf_probe_read_kernel_str(&path->name[SR_BELOW(SR_DEPTH, depth) * SR_NAME], SR_NAME,
 					  (void *)sr_read64(at.dentry, SR_OFF_DENTRY_NAME));
 		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
 		path->depth = depth + 1;
@@ -316,9 +363,10 @@ static __always_inline u64 sr_cgroup_id(u64 cgroup)
 /* The current task's cgroup v2. No helper for it is in every kind of program on Linux 5.10. */
 static __always_inline u64 sr_current_cgroup(void)
 {
-	u64 set = sr_read64(bpf_get_current_task(), SR_OFF_TASK_CGROUPS);
+	u64 set = sr_member64(sr_task(), SR_OFF_TASK_CGROUPS);
+	u64 cgroup = sr_member64(set, SR_OFF_CSS_SET_DFL_CGRP);
 
-	return sr_cgroup_id(sr_read64(set, SR_OFF_CSS_SET_DFL_CGRP));
+	return sr_member64(sr_member64(cgroup, SR_OFF_CGROUP_KN), SR_OFF_KERNFS_ID);
 }
 
 /*

@@ -91,14 +91,14 @@ int sr_cgroup_mkdir(struct bpf_raw_tracepoint_args *ctx)
 	for (i = 1; i < SR_CGROUP_PATH; i++) {
 		u8 letter = *(volatile u8 *)&made->path.text[i];
 
-		if (letter && letter != '/')
-			continue;
-		count = *(volatile u32 *)&made->count;
-		made->end[count & (SR_CGROUP_DEPTH - 1)] = i;
-		*(volatile u32 *)&made->count = count + 1;
-		made->whole = !letter;
-		if (!letter || count + 1 >= SR_CGROUP_DEPTH)
-			break;
+		if (!letter || letter == '/') {
+			count = *(volatile u32 *)&made->count;
+			made->end[count & (SR_CGROUP_DEPTH - 1)] = i;
+			*(volatile u32 *)&made->count = count + 1;
+			made->whole = !letter;
+			if (!letter || count + 1 >= SR_CGROUP_DEPTH)
+				break;
+		}
 	}
 
 	sr_add_place(made, none, 1, 0);

@@ -17,11 +17,12 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from .classes import Programs, Services
-from .condition import Range, Time
+from .condition import Time
 from .cubes import FIELDS, Budget, Cube
 from .evaluate import questions
 from .model import Field, Request, Rule, Server
 from .normal import Vocabulary, cubes_of
+from .ranges import Ranges
 from .schedule import condition_at
 from .sets import DOMAINS, Domain, ValueSet, complement, intersect
 from .week import WEEK
@@ -35,7 +36,6 @@ _MONDAY = datetime(2400, 1, 3, tzinfo=UTC)  # later than any rule is likely to e
 
 Sets = tuple[ValueSet | None, ...]
 Classes = tuple[int, int, int]
-Ranges = tuple[Range, ...]
 
 _PAST_ALL = 1 << 129
 

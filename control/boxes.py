@@ -19,6 +19,7 @@ import numpy as np
 from . import abi
 from .cubes import FIELDS, Cube, Part
 from .model import Field
+from .ranges import Ranges
 from .sets import DOMAINS, ValueSet, explicit, intersect, width
 
 FULL = (1 << 64) - 1
@@ -29,7 +30,7 @@ BITS_OF: dict[Field, int] = {
 }
 SERVER_BITS = 3
 
-Bits = dict[tuple[Field, tuple[tuple[int, int], ...]], int]
+Bits = dict[tuple[Field, Ranges], int]
 """Which mask in SR_W_BITS says that a field's value lies in these ranges."""
 
 
@@ -46,29 +47,19 @@ FREE_PIECES: dict[Field, Piece] = {
     for name in FIELDS
 }
 
-_COLUMNS: tuple[str, ...] = (
-    "local_port_lo",
-    "local_port_hi",
-    "remote_port_lo",
-    "remote_port_hi",
-    "uid_lo",
-    "uid_hi",
-    "gid_lo",
-    "gid_hi",
-    "program_lo",
-    "program_hi",
-    "service_lo",
-    "service_hi",
-    "local_hi",
-    "local_hi_span",
-    "local_lo",
-    "local_lo_span",
-    "remote_hi",
-    "remote_hi_span",
-    "remote_lo",
-    "remote_lo_span",
-)
-"""The members of a box that the pieces fill, in the order of `FIELDS`."""
+COLUMNS_OF: dict[Field, tuple[str, ...]] = {
+    Field.LOCAL_PORT: ("local_port_lo", "local_port_hi"),
+    Field.REMOTE_PORT: ("remote_port_lo", "remote_port_hi"),
+    Field.USER: ("uid_lo", "uid_hi"),
+    Field.GROUP: ("gid_lo", "gid_hi"),
+    Field.PROGRAM: ("program_lo", "program_hi"),
+    Field.SERVICE: ("service_lo", "service_hi"),
+    Field.LOCAL_ADDRESS: ("local_hi", "local_hi_span", "local_lo", "local_lo_span"),
+    Field.REMOTE_ADDRESS: ("remote_hi", "remote_hi_span", "remote_lo", "remote_lo_span"),
+}
+"""The members of a box that a piece of each field fills."""
+
+_COLUMNS = tuple(column for name in FIELDS for column in COLUMNS_OF[name])
 
 FREE: dict[str, int] = dict(
     zip(_COLUMNS, (n for name in FIELDS for n in FREE_PIECES[name].members), strict=True)

@@ -14,9 +14,7 @@ walk are added up from the buckets that were really built.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 import numpy as np
@@ -24,11 +22,13 @@ import numpy as np
 from . import abi, zone
 from .boxes import Bits, Row, count, entries_of, rows
 from .cubes import FREE, Budget, Cube, TooComplex
+from .garbage import uncollected
 from .grid import lay
 from .layout import asked_by, header_of, slots_of, steps_of
 from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
 from .normal import Vocabulary, cubes_of
 from .pack import pack
+from .plain import PlainBoxes
 from .prune import distinct, reachable
 from .regions import MOST_BOUNDS, ROOM, WORTH, ask_for, build, choose_bits
 from .schedule import rules_at
@@ -40,6 +40,7 @@ _WORK = 4_000_000  # cubes looked at in one compilation: some ten seconds
 _RULE_WORK = 200_000  # and for one rule
 _FEW_STEPS = 64  # with more in the worst case, dead boxes are looked for
 _NAMED = 5  # rules named by an error
+_AT_ONCE = 1 << 14  # boxes made before they are put into an array
 
 
 def compile_table(
@@ -57,45 +58,30 @@ def compile_table(
     Raises `CompileError` when the rules do not fit the limits.
     """
     moment = moment or zone.now()
-    with _uncollected():
+    with uncollected():
         return _compile(ruleset, rules, revision, limits or Limits(), moment)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Cyclic garbage collection paused: it would pass over millions of young tuples, none
-    of them in a cycle, and take half of the time of a large compilation."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _compile(
     ruleset: RuleSet, rules: tuple[Rule, ...], revision: int, limits: Limits, moment: datetime
 ) -> Table:
     vocabulary = Vocabulary()
-    cubes = _cubes(rules_at(rules, moment), vocabulary, limits)
+    plain, cubes = _normal(rules_at(rules, moment), vocabulary, limits)
     if vocabulary.places > ROOM:
+        named = [(at, each.bit_count()) for at, each in zip(plain.rules, plain.within, strict=True)]
+        named += [(at, cube.within.bit_count() + cube.without.bit_count()) for at, cube in cubes]
         raise CompileError(
             f"{vocabulary.places} directories, slices and cgroups are named in all, {ROOM} can be",
             "name their common parents, or the programs and units themselves",
-            _dearest(
-                rules,
-                [cube.within.bit_count() + cube.without.bit_count() for _, cube in cubes],
-                cubes,
-            ),
+            _dearest(rules, named),
         )
     everything: tuple[Rule | DefaultRule, ...] = (
         *rules,
         *(ruleset.defaults[server] for server in Server),
     )
-    words = [_word(ruleset, index, rule) for index, rule in enumerate(everything)]
-    bits = _bits(rules, cubes, vocabulary.places, limits)
-    entries = distinct(_entries(rules, cubes, words, bits, limits))
+    words = _words(ruleset, everything)
+    bits = _bits(rules, plain, cubes, vocabulary.places, limits)
+    entries = distinct(_entries(rules, plain, cubes, words, bits, limits))
     tuples = choose(entries, limits.tables - 1)  # one is left for a grid
     if steps_of(tuples) > _FEW_STEPS:
         rest = reachable(entries, tuples)
@@ -114,12 +100,14 @@ def _compile(
         raise _too_many_steps(rules, entries, tuples, steps, limits)
     regions, bounds = build(bits)
     ask_for(regions, bits, asked_by(entries, tuples))
-    _check_regions(rules, cubes, bits, regions, bounds, limits)
+    _check_regions(rules, plain, cubes, regions, bounds, limits)
     hashed = slots_of(tuples)
     slots = np.concatenate((hashed, open_windows(regions, bounds, len(hashed))))
     if len(slots) > limits.slots:
         raise CompileError(
-            f"{len(slots)} slots are needed, {limits.slots} fit", "use fewer rules", ()
+            f"{len(slots)} slots are needed, {limits.slots} fit; these rules cost most",
+            "shorten their sets, or let several rules share one @list",
+            _most_boxes(rules, entries),
         )
     needs = (
         (abi.C["SR_NEED_PROGRAM"] if vocabulary.programs or vocabulary.directories else 0)
@@ -151,37 +139,56 @@ def _compile(
     )
 
 
-def _word(ruleset: RuleSet, index: int, rule: Rule | DefaultRule) -> int:
-    verdict = verdict_of(ruleset, rule)
-    return (
-        index << abi.C["SR_RULE_SHIFT"]
-        | (0 if verdict.authority else abi.C["SR_REJECT"])
-        | (abi.C["SR_AUDIT"] if verdict.audit else 0)
-        | (abi.C["SR_MESSAGE"] if verdict.message else 0)
-        | (abi.C["SR_CAPTURE"] if verdict.capture else 0)
-    )
+def _words(ruleset: RuleSet, rules: Sequence[Rule | DefaultRule]) -> list[int]:
+    """Every rule's word; few combinations of switches occur."""
+    known: dict[tuple[object, ...], int] = {}
+    found = []
+    for index, rule in enumerate(rules):
+        switches = (rule.server, rule.authority, rule.audit, rule.message, rule.capture)
+        flags = known.get(switches)
+        if flags is None:
+            verdict = verdict_of(ruleset, rule)
+            flags = known[switches] = (
+                (0 if verdict.authority else abi.C["SR_REJECT"])
+                | (abi.C["SR_AUDIT"] if verdict.audit else 0)
+                | (abi.C["SR_MESSAGE"] if verdict.message else 0)
+                | (abi.C["SR_CAPTURE"] if verdict.capture else 0)
+            )
+        found.append(index << abi.C["SR_RULE_SHIFT"] | flags)
+    return found
 
 
-def _cubes(rules: Sequence[Rule], words: Vocabulary, limits: Limits) -> list[tuple[int, Cube]]:
-    """Every rule's cubes, in order; what stands behind an `any` of its server is left out."""
+def _normal(
+    rules: Sequence[Rule], words: Vocabulary, limits: Limits
+) -> tuple[PlainBoxes, list[tuple[int, Cube]]]:
+    """What the rules come to, in order: boxes of those that are plain, cubes of the others.
+
+    What stands behind an `any` of its server is left out.
+    """
+    plain = PlainBoxes()
     found: list[tuple[int, Cube]] = []
     closed: set[Server] = set()
     tangled: list[Rule] = []
-    left = _WORK
+    left, boxes = _WORK, 0
     for index, rule in enumerate(rules):
         if rule.server in closed:
             continue
-        budget = Budget(limits.boxes_per_rule, _RULE_WORK)
-        try:
-            cubes = cubes_of(rule.when, words, budget)
-        except TooComplex:
-            tangled.append(rule)
-            cubes = []
-        if cubes == [FREE]:
-            closed.add(rule.server)
-        found.extend((index, cube) for cube in cubes)
-        left -= _RULE_WORK - budget.work
-        if left < 0 or len(tangled) == _NAMED or len(found) > limits.entries:
+        if plain.take(index, rule.server, rule.when, words):
+            left -= 1
+            boxes += 1
+        else:
+            budget = Budget(limits.boxes_per_rule, _RULE_WORK)
+            try:
+                cubes = cubes_of(rule.when, words, budget)
+            except TooComplex:
+                tangled.append(rule)
+                cubes = []
+            if cubes == [FREE]:
+                closed.add(rule.server)
+            found.extend((index, cube) for cube in cubes)
+            left -= _RULE_WORK - budget.work
+            boxes += len(cubes)
+        if left < 0 or len(tangled) == _NAMED or boxes > limits.entries:
             break
     if tangled:
         raise CompileError(
@@ -189,23 +196,33 @@ def _cubes(rules: Sequence[Rule], words: Vocabulary, limits: Limits) -> list[tup
             "split the rule in several, or name each field once, with `in {...}`",
             tuple(tangled),
         )
-    if left < 0 or len(found) > limits.entries:
+    if left < 0 or boxes > limits.entries:
         raise CompileError(
             "the conditions together combine too much to be compiled",
             "name each field once in these, with `in {...}`; they cost most",
-            _dearest(rules, [1] * len(found), found),
+            _dearest(rules, _ones(plain) + [(at, 1) for at, _ in found]),
         )
-    return found
+    return plain, found
+
+
+def _ones(plain: PlainBoxes) -> list[tuple[int, int]]:
+    return [(at, 1) for at in plain.rules]
 
 
 def _bits(
-    rules: Sequence[Rule], cubes: list[tuple[int, Cube]], places: int, limits: Limits
+    rules: Sequence[Rule],
+    plain: PlainBoxes,
+    cubes: list[tuple[int, Cube]],
+    places: int,
+    limits: Limits,
 ) -> Bits:
+    """Which sets have a bit. A plain rule has no set that could save anything by one."""
     only = [cube for _, cube in cubes]
     for worth in (WORTH, WORTH // 16):
         bits = choose_bits(only, places, most_boxes=limits.boxes_per_rule, worth=worth)
         counts = [count(cube, bits) for cube in only]
-        if sum(counts) <= limits.entries:
+        boxes_needed = len(plain) + sum(counts)
+        if boxes_needed <= limits.entries:
             break
     per_rule: dict[int, int] = {}
     for (index, _), boxes in zip(cubes, counts, strict=True):
@@ -223,20 +240,19 @@ def _bits(
             hint,
             tuple(rules[index] for index in worst if per_rule[index] > limits.boxes_per_rule),
         )
-    if sum(counts) > limits.entries:
+    if boxes_needed > limits.entries:
         raise CompileError(
-            f"the rules need {sum(counts)} boxes, {limits.entries} fit; these cost most",
+            f"the rules need {boxes_needed} boxes, {limits.entries} fit; these cost most",
             hint,
-            _dearest(rules, counts, cubes),
+            _dearest(rules, [*_ones(plain), *per_rule.items()]),
         )
     return bits
 
 
-def _dearest(
-    rules: Sequence[Rule], costs: Sequence[int], cubes: list[tuple[int, Cube]]
-) -> tuple[Rule, ...]:
+def _dearest(rules: Sequence[Rule], costs: Iterable[tuple[int, int]]) -> tuple[Rule, ...]:
+    """The rules that cost most; `costs` are indices of rules, each with a part of its cost."""
     total: dict[int, int] = {}
-    for (index, _), cost in zip(cubes, costs, strict=True):
+    for index, cost in costs:
         total[index] = total.get(index, 0) + cost
     worst = sorted(total, key=lambda index: (-total[index], index))[:_NAMED]
     return tuple(rules[index] for index in worst)
@@ -244,32 +260,43 @@ def _dearest(
 
 def _entries(
     rules: Sequence[Rule],
+    plain: PlainBoxes,
     cubes: list[tuple[int, Cube]],
     words: list[int],
     bits: Bits,
     limits: Limits,
 ) -> np.ndarray:
-    boxes: list[Row] = []
-    counts: list[int] = []
+    """All boxes in the order of their rules."""
+    waiting: list[Row] = []
+    parts = [plain.entries(words, bits)]
+    counts: list[tuple[int, int]] = []
+    made = len(plain)
     for index, cube in cubes:
-        before = len(boxes)
-        boxes.extend(rows(cube, int(rules[index].server), words[index], bits))
-        counts.append(len(boxes) - before)
-        if len(boxes) > 2 * limits.entries:
+        before = len(waiting)
+        waiting.extend(rows(cube, int(rules[index].server), words[index], bits))
+        counts.append((index, len(waiting) - before))
+        made += counts[-1][1]
+        if made > 2 * limits.entries:
             break
-    if len(boxes) > limits.entries:
+        if len(waiting) > _AT_ONCE:  # an array takes a fifth of the memory
+            parts.append(entries_of(waiting))
+            waiting = []
+    if made > limits.entries:
         raise CompileError(
             f"the rules need more than {limits.entries} boxes; these cost most",
             "shorten their sets, or let several rules share one @list",
-            _dearest(rules, counts, cubes[: len(counts)]),
+            _dearest(rules, counts + _ones(plain)),
         )
-    return entries_of(boxes)
+    found = np.concatenate([*parts, entries_of(waiting)])
+    if len(plain) and counts:
+        found = found[np.argsort(found["rule"], kind="stable")]
+    return found
 
 
 def _check_regions(
     rules: Sequence[Rule],
+    plain: PlainBoxes,
     cubes: list[tuple[int, Cube]],
-    bits: Bits,
     regions: np.ndarray,
     bounds: np.ndarray,
     limits: Limits,
@@ -277,12 +304,15 @@ def _check_regions(
     most = int(regions["count"].max())
     if most <= MOST_BOUNDS and len(bounds) <= limits.bounds:
         return
-    costs = [sum(len(values.ranges) for part in cube.parts for values in part) for _, cube in cubes]
+    costs = [
+        (at, sum(len(values.ranges) for part in cube.parts for values in part))
+        for at, cube in cubes
+    ]
     raise CompileError(
         f"the long sets have {most} bounds in one field and {len(bounds)} in all, "
         f"{MOST_BOUNDS} and {limits.bounds} fit; these cost most",
         "join neighbouring prefixes, or drop lists",
-        _dearest(rules, costs, cubes),
+        _dearest(rules, costs + _ones(plain)),
     )
 
 
@@ -297,11 +327,16 @@ def _too_many_steps(
     starts = heavy.ends - heavy.sizes
     at = int(np.argmax(heavy.sizes))
     bucket = entries[heavy.boxes[int(starts[at]) : int(heavy.ends[at])]]
-    found, times = np.unique(bucket["rule"] >> abi.C["SR_RULE_SHIFT"], return_counts=True)
-    worst = [int(found[i]) for i in np.argsort(-times, kind="stable")[:_NAMED]]
+    count = len(np.unique(bucket["rule"]))
     return CompileError(
         f"a request could take {steps} steps, {limits.steps} are allowed: "
-        f"{len(bucket)} boxes of {len(found)} rules cannot be told apart by any exact field",
+        f"{len(bucket)} boxes of {count} rules cannot be told apart by any exact field",
         "name a port, user, program or address in these rules, or put those with `not` in a list",
-        tuple(rules[index] for index in worst),
+        _most_boxes(rules, bucket),
     )
+
+
+def _most_boxes(rules: Sequence[Rule], entries: np.ndarray) -> tuple[Rule, ...]:
+    """The rules that have most of these boxes."""
+    found, times = np.unique(entries["rule"] >> abi.C["SR_RULE_SHIFT"], return_counts=True)
+    return tuple(rules[int(found[i])] for i in np.argsort(-times, kind="stable")[:_NAMED])

@@ -22,14 +22,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from datetime import datetime
+from operator import itemgetter
+from typing import TYPE_CHECKING
 
 from .model import Field, Request
 from .services import service_matches
 
+if TYPE_CHECKING:
+    from .ranges import Ranges
+
 Range = tuple[int, int]
 """First and last value, both included."""
+
+_first = itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +47,19 @@ class Any:
 class Comparison:
     """One question about one field.
 
-    `ranges` (ascending, disjoint, not adjacent) hold the members of a numeric
-    field: ports 1-65535, addresses as 128-bit integers, users and groups
-    0-4294967294. `paths` hold the members of `program`: absolute paths, a
-    trailing `/` meaning everything below. `services` hold those of `service`, see
-    services.py. `text` is the source as written.
+    `ranges` (ascending, disjoint, not adjacent; packed where they are many, see
+    ranges.py) hold the members of a numeric field: ports 1-65535, addresses as
+    128-bit integers, users and groups 0-4294967294. `paths` hold the members of
+    `program`: absolute paths, a trailing `/` meaning everything below. `services`
+    hold those of `service`, see services.py. `text` is the source as written.
     """
 
     field: Field
-    ranges: tuple[Range, ...] = ()
+    ranges: Ranges = ()
     paths: tuple[str, ...] = ()
     negated: bool = False
     text: str = ""
     services: tuple[str, ...] = ()
-    _starts: tuple[int, ...] = dataclass_field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_starts", tuple(first for first, _ in self.ranges))
 
     def holds(self, request: Request) -> bool:
         return self._contains(value_of(request, self.field)) is not self.negated
@@ -69,7 +71,7 @@ class Comparison:
             if self.field is Field.SERVICE:
                 return any(service_matches(member, value) for member in self.services)
             return any(path_matches(path, value) for path in self.paths)
-        at = bisect_right(self._starts, value) - 1
+        at = bisect_right(self.ranges, value, key=_first) - 1
         return at >= 0 and value <= self.ranges[at][1]
 
 

@@ -8,16 +8,18 @@ comparison that is wrong is read over, so that the rest can be judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from lark import Token, Tree
 
 from .condition import And, Any, Comparison, Condition, Not, Or, Range, Time, merge_ranges
 from .condition_syntax import SyntaxProblem, SyntaxTree, syntax_tree
 from .condition_values import DOMAIN, ValueProblem, Values
+from .flat_conditions import FlatConditions
 from .model import FIELDS_OF, Field, Server
 from .names import Names
 from .problems import did_you_mean, listed
+from .ranges import Ranges, merge_long
 
 MOST_PROBLEMS = 50
 """Problems told of one condition; past this a person needs the count, not the sentences."""
@@ -82,12 +84,22 @@ class ConditionReader:
 
     def __init__(self, names: Names, program_exists: Callable[[str], bool] | None = None) -> None:
         self._values = Values(names)
+        self._flat = FlatConditions(self._values, program_exists)
         self._program_exists = program_exists
         self.notes: list[ConditionProblem] = []
+
+    @property
+    def asked_host(self) -> bool:
+        """Whether the last condition read is what it is by the host's names and lists."""
+        return self._values.asked_host
 
     def read(self, text: str, server: Server, *, rule: str = "") -> Condition:
         """The condition; `rule` is the name to call the rule by. Raises ConditionError."""
         self.notes = []
+        self._values.asked_host = False
+        flat = self._flat.read(text, server)
+        if flat is not None:
+            return flat
         reading = _Reading(text, server, rule, self._values)
         try:
             condition = reading.condition(syntax_tree(text))
@@ -189,17 +201,13 @@ class _Reading:
         if len(values) != 1:
             return ()
         try:
-            number = self._values.number(field, *_unquoted(values[0]))
+            word, quoted = _unquoted(values[0])
+            first, last = self._values.ordered(field, operator, word, quoted)
         except ValueProblem as problem:
             self._wrong_value(values[0], problem)
             return ()
-        first, last = DOMAIN[field]
-        if operator.startswith("<"):
-            last = number if operator == "<=" else number - 1
-        else:
-            first = number if operator == ">=" else number + 1
         if first > last:
-            self._wrong(values[0], f"no {field} is {operator} {number}", "leave the comparison out")
+            self._wrong(values[0], f"no {field} is {operator} {word}", "leave the comparison out")
         return ((first, last),)
 
     def _time(self, operator: Token, tokens: list[Token]) -> tuple[Range, ...]:
@@ -224,8 +232,8 @@ class _Reading:
                 self.whole_days.append((token.start_pos or 0, str(token)))
         return merge_ranges(found)
 
-    def _ranges(self, field: Field, tokens: list[Token]) -> tuple[Range, ...]:
-        found = []
+    def _ranges(self, field: Field, tokens: list[Token]) -> Ranges:
+        found: list[Ranges] = []
         for token in tokens:
             try:
                 if token.startswith("@"):
@@ -239,7 +247,7 @@ class _Reading:
                 found.append(ranges)
         if len(found) == 1:
             return found[0]  # as it is: all rules share one long list
-        return merge_ranges([each for ranges in found for each in ranges])
+        return merge_long([each for ranges in found for each in ranges])
 
     def _texts(self, field: Field, tokens: list[Token]) -> tuple[str, ...]:
         found: list[str] = []
@@ -258,7 +266,7 @@ class _Reading:
                 self._wrong_value(token, problem)
         return tuple(dict.fromkeys(found))
 
-    def _note_if_empty(self, token: Token, members: tuple[object, ...]) -> None:
+    def _note_if_empty(self, token: Token, members: Sequence[object]) -> None:
         if not members:
             self.empty_lists.append((token.start_pos or 0, token[1:]))
 

@@ -23,9 +23,11 @@ DEEPEST = 64
 EXAMPLE = "such as local.port == 443"
 OPERATORS = "==, !=, <, <=, >, >=, in or not in"
 
-_BARE = r"""[^\x00-\x20\x7f(){}<>=!"'&|,;#]"""
-_PERIOD = rf"(?i:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:-[a-z]+)?\s+[0-9]{_BARE}*)"
-_TOKEN = re.compile(rf"""\s*("[^"]*"|'[^']*'|{_PERIOD}|[=!<>]=|[<>(){{}},]|{_BARE}+)""")
+WORD = r"""[^\x00-\x20\x7f(){}<>=!"'&|,;#]"""
+"""A character of a bare word, as in condition.lark."""
+
+_PERIOD = rf"(?i:(?:mon|tue|wed|thu|fri|sat|sun)[a-z]*(?:-[a-z]+)?\s+[0-9]{WORD}*)"
+_TOKEN = re.compile(rf"""\s*("[^"]*"|'[^']*'|{_PERIOD}|[=!<>]=|[<>(){{}},]|{WORD}+)""")
 _HOURS = re.compile(r"[0-9]{1,2}:[0-9]{2}")
 _KEYWORDS = frozenset({"and", "or", "not", "in", "any"})
 _MISSPELT = {

@@ -19,6 +19,7 @@ from .condition import Range, merge_ranges
 from .model import Field
 from .names import KnownNames, Names
 from .problems import did_you_mean
+from .ranges import Ranges, merge_long, merge_packed
 from .requests import LAST_ID
 from .services import problem_of
 from .week import PeriodProblem, minutes_of
@@ -47,7 +48,10 @@ _GLOB = re.compile(r"[*?\[\]]")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
+_LONG_TEXT = 1 << 14  # characters of a list that is read in arrays
+
 _Member = TypeVar("_Member")
+_Read = tuple[Ranges, list[tuple[str, str]]]
 
 
 class ValueProblem(ValueError):
@@ -66,10 +70,11 @@ class Values:
     """
 
     def __init__(self, names: Names) -> None:
+        self.asked_host = False
         self._names = names
         self._known = names if isinstance(names, KnownNames) else None
         self._ids: dict[tuple[Field, str], int | None] = {}
-        self._range_lists: dict[tuple[Field, str], tuple[Range, ...]] = {}
+        self._range_lists: dict[tuple[Field, str], Ranges] = {}
         self._text_lists: dict[tuple[Field, str], tuple[str, ...]] = {}
         self._period_lists: dict[str, tuple[Range, ...]] = {}
 
@@ -122,24 +127,46 @@ class Values:
             raise ValueProblem((f"{field} {word} has no order", f"compare {field} with a number"))
         return _in_domain(field, word)
 
-    def ranges_of(self, field: Field, name: str) -> tuple[Range, ...]:
+    def ordered(
+        self, field: Field, operator: str, word: str, quoted: bool = False
+    ) -> tuple[int, int]:
+        """The first and last number that `<` and its kin hold for; none if last < first."""
+        number = self.number(field, word, quoted)
+        first, last = DOMAIN[field]
+        if operator.startswith("<"):
+            return first, number if operator == "<=" else number - 1
+        return number if operator == ">=" else number + 1, last
+
+    def known_ranges(self, field: Field, name: str) -> Ranges | None:
+        """What `ranges_of` gives, `None` when it was never asked for that list."""
+        self.asked_host = True
+        return self._range_lists.get((field, name))
+
+    def known_texts(self, field: Field, name: str) -> tuple[str, ...] | None:
+        """What `texts_of` gives, `None` when it was never asked for that list."""
+        self.asked_host = True
+        return self._text_lists.get((field, name))
+
+    def ranges_of(self, field: Field, name: str) -> Ranges:
         """The members of `lists/NAME.txt`, merged; the same object at every use."""
+        self.asked_host = True
         ranges = self._range_lists.get((field, name))
         if ranges is None:
-            found, problems = _lines(
-                name, self._list_text(name), lambda word: self.range(field, word)
-            )
-            ranges = self._range_lists[field, name] = merge_ranges(found)
+            text = self._list_text(name)
+            read_long = _long if field in ADDRESSES and len(text) > _LONG_TEXT else _short
+            ranges, problems = read_long(name, text, lambda word: self.range(field, word))
+            self._range_lists[field, name] = ranges
             if problems:
                 raise ValueProblem(*problems)
         return ranges
 
     def texts_of(self, field: Field, name: str) -> tuple[str, ...]:
         """The programs or services in `lists/NAME.txt`."""
+        self.asked_host = True
         texts = self._text_lists.get((field, name))
         if texts is None:
             read = self.path if field is Field.PROGRAM else self.service
-            found, problems = _lines(name, self._list_text(name), read)
+            found, problems = _lines(name, _numbered(self._list_text(name)), read)
             texts = self._text_lists[field, name] = tuple(dict.fromkeys(found))
             if problems:
                 raise ValueProblem(*problems)
@@ -155,9 +182,10 @@ class Values:
 
     def minutes_of(self, name: str) -> tuple[Range, ...]:
         """The minutes of the week in `lists/NAME.txt`, a period a line."""
+        self.asked_host = True
         minutes = self._period_lists.get(name)
         if minutes is None:
-            found, problems = _lines(name, self._list_text(name), self.period)
+            found, problems = _lines(name, _numbered(self._list_text(name)), self.period)
             minutes = merge_ranges([each for period in found for each in period])
             self._period_lists[name] = minutes
             if problems:
@@ -187,6 +215,7 @@ class Values:
                 return number, number
             if numbers := _NUMBERS.fullmatch(word):
                 return _ordered(field, word, *numbers.groups())
+        self.asked_host = True
         key = field, word
         if key not in self._ids:
             look_up = self._names.uid if field is Field.USER else self._names.gid
@@ -247,14 +276,35 @@ def _ordered(field: Field, word: str, first_word: str, last_word: str) -> Range:
     return first, last
 
 
+def _short(name: str, text: str, read: Callable[[str], Range]) -> _Read:
+    found, problems = _lines(name, _numbered(text), read)
+    return merge_long(found), problems
+
+
+def _long(name: str, text: str, read: Callable[[str], Range]) -> _Read:
+    """As `_short`, many lines at a time."""
+    from .long_lists import addresses_of  # numpy takes a while to load
+
+    arrays = addresses_of(text.removeprefix("\ufeff"))
+    if arrays is None:
+        return _short(name, text, read)
+    firsts, lasts, lines = arrays
+    found, problems = _lines(name, lines, read)
+    return merge_packed(firsts, lasts, found), problems
+
+
+def _numbered(text: str) -> Iterable[tuple[int, str]]:
+    return enumerate(text.removeprefix("\ufeff").splitlines(), 1)
+
+
 def _lines(
-    name: str, text: str, read: Callable[[str], _Member]
+    name: str, lines: Iterable[tuple[int, str]], read: Callable[[str], _Member]
 ) -> tuple[list[_Member], list[tuple[str, str]]]:
     """What the lines of a list stand for, and what is wrong with the bad ones."""
     members = []
     problems: list[tuple[str, str]] = []
     bad = 0
-    for number, line in enumerate(text.removeprefix("\ufeff").splitlines(), 1):
+    for number, line in lines:
         word = _COMMENT.sub("", line).strip() if "#" in line else line.strip()
         if not word:
             continue

@@ -18,8 +18,9 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .areas import NUMERIC, Area, Ranges, contains, has, meet, only, overlaps, without
+from .areas import NUMERIC, Area, contains, has, meet, only, overlaps, without
 from .cubes import Budget, TooComplex
+from .ranges import Ranges
 from .sets import DOMAINS, ValueSet, explicit
 
 _GREEDY = 12  # with more covers than this a point is looked for before cutting

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from itertools import pairwise
 from typing import Any
 
@@ -41,6 +42,7 @@ _AXES = 3  # each costs a request a search
 _SEARCH = 5  # what that is in entries checked, about
 _PAIRS = 1 << 19  # pairs of a cell and a box at any time: 32 MB of entries
 _SAMPLE = 2000  # boxes at which requests are aimed to see whether a grid is worth it
+_FEW_PAIRS = 1 << 16  # where the grid is a matter of speed: these, or half as many as boxes
 _WORTH = 0.97  # cutting a field once more must leave fewer boxes a cell than this share
 
 _SCALARS = {
@@ -67,15 +69,29 @@ class _Axis:
     unknown: Bools | None
     """Which boxes hold the unknown address, which lies in the first stretch."""
     digits: int = 0
+    _order: Indices | None = None
+    _shares: dict[int, float] = dataclass_field(default_factory=dict)
 
     def cuts(self, digits: int) -> Indices:
         """Point numbers where stretches begin and end, at most 2**digits of them."""
-        order = np.sort(np.concatenate((self.starts, self.ends)))
+        if self._order is None:
+            self._order = np.sort(np.concatenate((self.starts, self.ends)))
+        order = self._order
         wanted = len(order) * np.arange(1, 1 << digits) // (1 << digits)
         inner = np.unique(order[wanted])
         last = len(self.points) - 1
         inner = inner[(inner > 0) & (inner < last)]
         return np.concatenate(([0], inner, [last]))
+
+    def mean_share(self, digits: int) -> float:
+        """What share of the stretches a box meets, on average; 1 where no more can be made."""
+        if digits not in self._shares:
+            cuts = self.cuts(digits)
+            first, last = self.met(cuts)
+            stretches = len(cuts) - 1
+            more = stretches > 1 << (digits - 1)
+            self._shares[digits] = float((last - first + 1).mean()) / stretches if more else 1.0
+        return self._shares[digits]
 
     def met(self, cuts: Indices) -> tuple[Indices, Indices]:
         """The first and the last stretch that each box meets."""
@@ -128,10 +144,18 @@ def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, needed: bool) -> La
     before = _walked(boxes, tuples, _CROWDS[0])
     if not needed and before < 1 + _SEARCH:
         return None
+    most = _PAIRS if needed else min(_PAIRS, max(_FEW_PAIRS, len(boxes) // 2))
     found: list[Laid] = []
+    tried = -1
     for crowd in _CROWDS:
+        crowds = [bucket for one in tuples for bucket in _crowds(one, crowd)]
+        members = np.unique(np.concatenate(crowds)) if crowds else np.zeros(0, np.int64)
+        if not 0 < len(members) != tried:
+            continue
+        tried = len(members)
+        axes = list(_axes(boxes[members]))
         for digits in _DIGITS:
-            laid = _laid(boxes, tuples, bit, crowd, min(digits, 64 - bit))
+            laid = _laid(boxes, tuples, members, axes, min(digits, 64 - bit), bit, most)
             if laid:
                 found.append(laid)
                 break
@@ -141,15 +165,17 @@ def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, needed: bool) -> La
 
 
 def _laid(
-    boxes: np.ndarray, tuples: list[Tuple], bit: int, crowd: int, digits: int
+    boxes: np.ndarray,
+    tuples: list[Tuple],
+    members: Indices,
+    axes: list[_Axis],
+    digits: int,
+    bit: int,
+    most: int,
 ) -> Laid | None:
-    """A grid of so many digits for the boxes of buckets larger than `crowd`."""
-    crowds = [bucket for one in tuples for bucket in _crowds(one, crowd)]
-    if not crowds:
-        return None
-    members = np.unique(np.concatenate(crowds))
-    axes = _axes(boxes[members], digits)
-    pairs = _cells(boxes[members], axes) if axes else None
+    """A grid of so many digits for the members, in at most so many pairs."""
+    axes = _cut(axes, digits)
+    pairs = _cells(boxes[members], axes, most) if axes else None
     if pairs is None:
         return None
     sets: Bits = {}
@@ -214,9 +240,10 @@ def _thinned(one: Tuple, gone: Bools, boxes: np.ndarray) -> Tuple | None:
     )
 
 
-def _axes(boxes: np.ndarray, digits: int) -> list[_Axis]:
+def _cut(axes: list[_Axis], digits: int) -> list[_Axis]:
     """The fields to cut, and how often: each digit goes where it leaves fewest boxes a cell."""
-    axes = [axis for axis in _all_axes(boxes) if len(axis.points) > 2]
+    for axis in axes:
+        axis.digits = 0
     share = [1.0] * len(axes)
     for _ in range(digits):
         best, at, left = _WORTH, -1, 1.0
@@ -224,11 +251,7 @@ def _axes(boxes: np.ndarray, digits: int) -> list[_Axis]:
         for number, axis in enumerate(axes):
             if axis.digits == _AXIS_DIGITS or (not axis.digits and used == _AXES):
                 continue
-            cuts = axis.cuts(axis.digits + 1)
-            if len(cuts) - 1 <= 1 << axis.digits:
-                continue
-            first, last = axis.met(cuts)
-            mean = float((last - first + 1).mean()) / (len(cuts) - 1)
+            mean = axis.mean_share(axis.digits + 1)
             if mean / share[number] < best:
                 best, at, left = mean / share[number], number, mean
         if at < 0:
@@ -238,8 +261,10 @@ def _axes(boxes: np.ndarray, digits: int) -> list[_Axis]:
     return [axis for axis in axes if axis.digits]
 
 
-def _all_axes(boxes: np.ndarray) -> Iterator[_Axis]:
+def _axes(boxes: np.ndarray) -> Iterator[_Axis]:
+    """The fields in which some box has an end."""
     e: Any = boxes
+    count = len(boxes)
     for field, name in _SCALARS.items():
         starts = e[f"{name}_lo"].astype(np.int64)
         ends = e[f"{name}_hi"].astype(np.int64) + 1
@@ -247,10 +272,11 @@ def _all_axes(boxes: np.ndarray) -> Iterator[_Axis]:
         points, numbers = np.unique(
             np.concatenate((starts, ends, [domain.first, domain.last + 1])), return_inverse=True
         )
-        count = len(boxes)
-        yield _Axis(field, points.tolist(), numbers[:count], numbers[count : 2 * count], None)
+        if len(points) > 2:
+            yield _Axis(field, points.tolist(), numbers[:count], numbers[count : 2 * count], None)
     for field, name in _ADDRESSES.items():
-        yield _address_axis(field, name, e)
+        if (e[f"{name}_hi_span"] != FULL).any() or (e[f"{name}_lo_span"] != FULL).any():
+            yield _address_axis(field, name, e)
 
 
 def _address_axis(field: Field, name: str, e: Any) -> _Axis:
@@ -268,8 +294,13 @@ def _address_axis(field: Field, name: str, e: Any) -> _Axis:
     return _Axis(field, points, begins, np.where(nowhere, begins, stops), ~asked | nowhere)
 
 
-def _cells(boxes: np.ndarray, axes: list[_Axis]) -> tuple[Indices, Indices, list[Indices]] | None:
-    """Pairs of a cell and a box, by cell and then by rule, and each pair's stretches."""
+def _cells(
+    boxes: np.ndarray, axes: list[_Axis], most: int
+) -> tuple[Indices, Indices, list[Indices]] | None:
+    """Pairs of a cell and a box, by cell and then by rule, and each pair's stretches.
+
+    None where there would be more than `most` at any time.
+    """
     e: Any = boxes
     cuts = [axis.cuts(axis.digits) for axis in axes]
     met = [axis.met(cut) for axis, cut in zip(axes, cuts, strict=True)]
@@ -302,7 +333,7 @@ def _cells(boxes: np.ndarray, axes: list[_Axis]) -> tuple[Indices, Indices, list
         for (begin, end), lows, highs in zip(covered, low, high, strict=True):
             covers &= (begin[box] <= lows[cell]) & (end[box] >= highs[cell])
         cell, box = _without_what_is_behind(cell, box, covers, len(low[0]))
-        if len(cell) > _PAIRS:
+        if len(cell) > most:
             return None
     return cell, box, [lows[cell] for lows in low]
 

@@ -28,6 +28,8 @@ class Server(enum.IntEnum):
     ACCEPT = 1
     CONNECT = 2
 
+    __hash__ = int.__hash__  # an enumeration's own costs as much as the rest of a look-up
+
     @property
     def word(self) -> str:
         """The name that people and files use: `listen`, `accept`, `connect`."""
@@ -58,6 +60,8 @@ class Field(enum.StrEnum):
     PROGRAM = "program"
     SERVICE = "service"
 
+    __hash__ = str.__hash__
+
 
 FIELDS_OF: dict[Server, frozenset[Field]] = {
     Server.LISTEN: frozenset(Field) - {Field.REMOTE_PORT, Field.REMOTE_ADDRESS},
@@ -72,6 +76,8 @@ class Switch(enum.StrEnum):
     YES = "yes"
     NO = "no"
     INHERIT = "inherit"
+
+    __hash__ = str.__hash__
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from .condition import And, Any, Comparison, Condition, Not, Or, Time, merge_ranges
 from .cubes import FIELDS, FREE, Budget, Cube, Part, all_of, simplify
 from .model import Field
+from .ranges import PackedRanges, Ranges, packed
 from .services import place_of
-from .sets import DOMAINS, SMALL, Domain, LongRanges, ValueSet, complement, positive
+from .sets import DOMAINS, SMALL, Domain, ValueSet, complement, positive
 
 _PLACE = {name: place for place, name in enumerate(FIELDS)}
 _PROGRAM = _PLACE[Field.PROGRAM]
@@ -39,7 +40,7 @@ class Vocabulary:
     directories: dict[str, int] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
     cgroups: dict[str, int] = field(default_factory=dict)
-    _long: dict[tuple[Domain, LongRanges], ValueSet] = field(default_factory=dict)
+    _long: dict[tuple[Domain, Ranges], ValueSet] = field(default_factory=dict)
     _seen: dict[tuple[Domain, int], ValueSet] = field(default_factory=dict)
 
     def program(self, path: str) -> int:
@@ -67,7 +68,9 @@ class Vocabulary:
         known = self._seen.get((domain, id(node.ranges)))  # the rules keep it alive
         if known is None:
             values = positive(node.ranges, domain)
-            ranges = LongRanges(values.ranges)
+            ranges = values.ranges
+            if not isinstance(ranges, PackedRanges):
+                ranges = packed(ranges)  # hashed once: it may stand in many rules
             known = self._long.setdefault((domain, ranges), ValueSet(ranges, values.inside))
             self._seen[domain, id(node.ranges)] = known
         return known

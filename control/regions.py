@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import numpy.typing as npt
 
 from . import abi
-from .boxes import Bits
-from .condition import Range
+from .boxes import FULL, Bits
 from .cubes import FIELDS, Cube
 from .model import Field
-from .sets import ADDRESS_LAST, DOMAINS, width
+from .ranges import PackedRanges, Ranges, packed
+from .sets import DOMAINS, width
 
 NUMBERS: dict[Field, int] = {
     Field.LOCAL_ADDRESS: abi.C["SR_F_LOCAL_ADDRESS"],
@@ -42,19 +41,15 @@ WORTH = 256
 BROAD = 128
 """What a box is worth that hashing cannot tell apart, as those of a complement are."""
 
-U64 = npt.NDArray[np.uint64]
 
-
-def choose_bits(
-    cubes: Iterable[Cube], places: int, *, most_boxes: int, worth: int = WORTH
-) -> Bits:
+def choose_bits(cubes: Iterable[Cube], places: int, *, most_boxes: int, worth: int = WORTH) -> Bits:
     """Hand out the free bits of SR_W_BITS to the sets that save most boxes.
 
     A set that its rule cannot do without (more than `most_boxes`) goes first.
     """
-    saved: dict[tuple[Field, tuple[Range, ...]], int] = {}
+    saved: dict[tuple[Field, Ranges], int] = {}
     for cube in cubes:
-        widths: list[tuple[Field, tuple[Range, ...], int, int]] = []
+        widths: list[tuple[Field, Ranges, int, int]] = []
         boxes = 1
         for name, part in zip(FIELDS, cube.parts, strict=True):
             if name not in NUMBERS:
@@ -104,18 +99,16 @@ def ask_for(regions: np.ndarray, bits: Bits, asked: list[int]) -> None:
                 regions["servers"][NUMBERS[name]] |= 1 << one
 
 
-def _bounds(sets: list[tuple[tuple[Range, ...], int]], last: int) -> np.ndarray:
+def _bounds(sets: list[tuple[Ranges, int]], last: int) -> np.ndarray:
     """The bounds of one field, ascending from zero, neighbours with different masks."""
     hi, lo, toggles = [np.zeros(1, np.uint64)], [np.zeros(1, np.uint64)], [np.zeros(1, np.uint64)]
     for ranges, bit in sets:
-        for keys in (
-            [first for first, _ in ranges],
-            [end + 1 for _, end in ranges if end != last],
-        ):
-            halves = _halves(keys)
-            hi.append(halves[0])
-            lo.append(halves[1])
-            toggles.append(np.full(len(keys), bit, np.uint64))
+        own = ranges if isinstance(ranges, PackedRanges) else packed(ranges)
+        after = own.last_lo + np.uint64(1)
+        inner = (own.last_lo != last & FULL) | (own.last_hi != last >> 64)
+        hi += [own.first_hi, (own.last_hi + (after == 0))[inner]]
+        lo += [own.first_lo, after[inner]]
+        toggles.append(np.full(len(own) + int(inner.sum()), bit, np.uint64))
     every_hi, every_lo = np.concatenate(hi), np.concatenate(lo)
     order = np.lexsort((every_lo, every_hi))
     every_hi, every_lo = every_hi[order], every_lo[order]
@@ -132,13 +125,3 @@ def _bounds(sets: list[tuple[tuple[Range, ...], int]], last: int) -> np.ndarray:
         masks[changes],
     )
     return bounds
-
-
-def _halves(keys: list[int]) -> tuple[U64, U64]:
-    if not keys or max(keys) <= 0xFFFFFFFF:
-        lo = np.array(keys, np.uint64)
-        return np.zeros(len(keys), np.uint64), lo
-    assert max(keys) <= ADDRESS_LAST
-    joined = b"".join([key.to_bytes(16, "big") for key in keys])
-    pairs = np.frombuffer(joined, ">u8").reshape(-1, 2).astype(np.uint64)
-    return pairs[:, 0], pairs[:, 1]

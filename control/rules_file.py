@@ -15,6 +15,7 @@ from datetime import date, datetime, time
 
 from .condition import Condition
 from .condition_parser import ConditionError, ConditionReader
+from .garbage import uncollected
 from .model import (
     DEFAULT_SEQUENCE,
     SEQUENCE_STEP,
@@ -27,6 +28,7 @@ from .model import (
 )
 from .names import Names
 from .problems import InputError, Problem, did_you_mean, listed
+from .rule_blocks import Uncut, cut, table_of
 from .toml_document import TomlDocument, shown
 from .toml_positions import Path
 
@@ -74,15 +76,36 @@ def parse_rules(
     names: Names,
     product: Product = Product(),  # noqa: B008 (frozen)
     program_exists: Callable[[str], bool] | None = None,
+    memory: RuleMemory | None = None,
 ) -> RulesFile:
     """The rule set of a file. `file` is the name that problems carry.
 
-    Programs that `program_exists` denies are warned of; without it none is.
+    Programs that `program_exists` denies are warned of; without it none is. `memory`
+    makes the next reading quick; it is for readings without `program_exists`.
     Raises InputError with every error, in the order of the file.
     """
-    document = TomlDocument(text, file)
-    reader = _RulesReader(document, names, program_exists)
-    rules, defaults = reader.rules(), reader.defaults()
+    with uncollected():
+        return _read(text, file, names, product, program_exists, memory or RuleMemory())
+
+
+def _read(
+    text: str,
+    file: str,
+    names: Names,
+    product: Product,
+    program_exists: Callable[[str], bool] | None,
+    memory: RuleMemory,
+) -> RulesFile:
+    try:
+        blocks, rest = cut(text)
+        document = TomlDocument(text, file, rest)
+        reader = _RulesReader(document, names, program_exists)
+        rules = reader.rules_of(blocks, memory)
+    except Uncut:
+        document = TomlDocument(text, file)
+        reader = _RulesReader(document, names, program_exists)
+        rules = reader.rules()
+    defaults = reader.defaults()
     for key, value in document.data.items():
         if key not in {"rule", "default"}:
             hint = did_you_mean(key, ("rule", "default"))
@@ -91,7 +114,27 @@ def parse_rules(
             document.wrong_key((key,), f"there is no key {key} outside a rule", hint)
     if errors := document.errors():
         raise InputError(errors)
+    memory.learn(reader.lasting)
     return RulesFile(RuleSet(rules, defaults, product), tuple(document.warnings()))
+
+
+class RuleMemory:
+    """The rules of the file read last, by the text of their tables.
+
+    Kept are rules in which nothing was remarkable and which mean the same whatever the
+    host's names and lists are: those can be taken as they are when the text comes again.
+    """
+
+    def __init__(self) -> None:
+        self._rules: dict[str, Rule] = {}
+
+    def rule(self, block: str) -> Rule | None:
+        """The rule that a table is."""
+        return self._rules.get(block)
+
+    def learn(self, rules: dict[str, Rule]) -> None:
+        """Know these from now on, and no others."""
+        self._rules = rules
 
 
 def sequence_step(count: int) -> int:
@@ -109,6 +152,8 @@ class _RulesReader:
         self._document = document
         self._conditions = ConditionReader(names, program_exists)
         self._names: dict[str, Path] = {}
+        self.lasting: dict[str, Rule] = {}
+        """What a memory may keep of `rules_of`."""
 
     def rules(self) -> tuple[Rule, ...]:
         tables = self._document.data.get("rule", [])
@@ -127,6 +172,31 @@ class _RulesReader:
             for index, table in enumerate(tables)
         )
         return tuple(rule for rule in rules if rule)
+
+    def rules_of(self, blocks: list[str], memory: RuleMemory) -> tuple[Rule, ...]:
+        """As `rules`, of a file that was cut into its tables. Raises Uncut."""
+        if len(blocks) > MOST_RULES:
+            raise Uncut
+        found: list[Rule] = []
+        step = sequence_step(len(blocks))
+        for index, block in enumerate(blocks):
+            sequence = (index + 1) * step
+            rule = memory.rule(block)
+            if rule is not None and rule.name not in self._names:
+                self._names[rule.name] = ("rule", index, "name")
+                if rule.sequence != sequence:
+                    rule = _placed(rule, sequence)
+                self.lasting[block] = rule
+            else:
+                problems = len(self._document.problems)
+                rule = self._rule(table_of(block), ("rule", index), sequence)
+                if rule is None:
+                    continue
+                remarkable = problems != len(self._document.problems)
+                if not remarkable and not self._conditions.asked_host:
+                    self.lasting[block] = rule
+            found.append(rule)
+        return tuple(found)
 
     def defaults(self) -> dict[Server, DefaultRule]:
         tables = self._document.table(self._document.data, (), "default")
@@ -277,6 +347,24 @@ class _RulesReader:
             self._document.wrong_value((*path, key), f"{key} is {shown(value)}", hint)
             return Switch.INHERIT
         return switch
+
+
+def _placed(rule: Rule, sequence: int) -> Rule:
+    """The rule in another place of the list."""
+    return Rule(
+        rule.name,
+        rule.server,
+        rule.authority,
+        rule.when,
+        sequence,
+        rule.audit,
+        rule.message,
+        rule.capture,
+        rule.active,
+        rule.test,
+        rule.description,
+        rule.expires,
+    )
 
 
 def _moment(text: str) -> str:

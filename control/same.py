@@ -23,11 +23,16 @@ Same = Mapping[str, tuple[str, ...]]
 
 def named(rules: Iterable[Rule]) -> tuple[str, ...]:
     """The paths that the rules' conditions name, each once, in order."""
-    return tuple(
-        dict.fromkeys(
-            path for rule in rules for asked in comparisons(rule.when) for path in asked.paths
-        )
-    )
+    found: dict[str, None] = {}
+    for rule in rules:
+        when = rule.when
+        for asked in when.parts if isinstance(when, And) else (when,):
+            if isinstance(asked, Comparison):  # as nearly all are
+                if asked.paths:
+                    found.update(dict.fromkeys(asked.paths))
+            else:
+                found.update((path, None) for each in comparisons(asked) for path in each.paths)
+    return tuple(found)
 
 
 def grouped(files: Mapping[str, Hashable]) -> Same:

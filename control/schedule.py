@@ -86,8 +86,11 @@ def _times(condition: Condition) -> list[Time]:
     found: list[Time] = []
     todo = [condition]
     while todo:
-        match todo.pop():
-            case Time() as asked:
+        asked = todo.pop()
+        if type(asked) is Comparison:  # as nearly all are
+            continue
+        match asked:
+            case Time():
                 found.append(asked)
             case And(parts) | Or(parts):
                 todo.extend(parts)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 from .condition import Range, merge_ranges
 from .model import Field
+from .ranges import Ranges
 
 SMALL = 64
 """Sets of more ranges are not combined while distributing: that keeps hostile input cheap."""
@@ -52,24 +53,10 @@ DOMAINS: dict[Field, Domain] = {
 }
 
 
-class LongRanges(tuple[Range, ...]):
-    """Many ranges that are hashed once: a list of a million lines may stand in many rules."""
-
-    _hash: int
-
-    def __new__(cls, ranges: tuple[Range, ...]) -> LongRanges:
-        made = super().__new__(cls, ranges)
-        made._hash = tuple.__hash__(made)
-        return made
-
-    def __hash__(self) -> int:
-        return self._hash
-
-
 class ValueSet(NamedTuple):
     """`ranges` (ascending, disjoint, not adjacent), or everything else if not `inside`."""
 
-    ranges: tuple[Range, ...]
+    ranges: Ranges
     inside: bool
 
     @property
@@ -85,7 +72,7 @@ EMPTY = ValueSet((), True)
 EVERYTHING = ValueSet((), False)
 
 
-def positive(ranges: tuple[Range, ...], domain: Domain) -> ValueSet:
+def positive(ranges: Ranges, domain: Domain) -> ValueSet:
     """The set of exactly these values; what is not a known value of the domain is dropped."""
     if ranges and (ranges[0][0] < domain.known[0] or ranges[-1][1] > domain.known[1]):
         ranges = intersect_ranges(ranges, (domain.known,))
@@ -121,7 +108,7 @@ def covers(a: ValueSet, b: ValueSet) -> bool:
     return a == b or intersect(a, b) == b
 
 
-def explicit(values: ValueSet, domain: Domain) -> tuple[Range, ...]:
+def explicit(values: ValueSet, domain: Domain) -> Ranges:
     """The set's values as ranges of the whole domain, the unknown value among them."""
     return values.ranges if values.inside else complement_ranges(values.ranges, domain)
 
@@ -133,7 +120,7 @@ def width(values: ValueSet, domain: Domain) -> int:
     return len(values.ranges) + (values.ranges[-1][1] != domain.last)
 
 
-def intersect_ranges(a: tuple[Range, ...], b: tuple[Range, ...]) -> tuple[Range, ...]:
+def intersect_ranges(a: Ranges, b: Ranges) -> tuple[Range, ...]:
     if len(a) < len(b):
         a, b = b, a
     found: list[Range] = []
@@ -152,7 +139,7 @@ def intersect_ranges(a: tuple[Range, ...], b: tuple[Range, ...]) -> tuple[Range,
     return tuple(found)
 
 
-def subtract_ranges(a: tuple[Range, ...], b: tuple[Range, ...]) -> tuple[Range, ...]:
+def subtract_ranges(a: Ranges, b: Ranges) -> Ranges:
     if not a or not b:
         return a
     gaps: list[Range] = []
@@ -166,5 +153,5 @@ def subtract_ranges(a: tuple[Range, ...], b: tuple[Range, ...]) -> tuple[Range, 
     return intersect_ranges(a, tuple(gaps))
 
 
-def complement_ranges(ranges: tuple[Range, ...], domain: Domain) -> tuple[Range, ...]:
+def complement_ranges(ranges: Ranges, domain: Domain) -> Ranges:
     return subtract_ranges(((domain.first, domain.last),), ranges)

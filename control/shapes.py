@@ -48,6 +48,36 @@ class Group:
     boxes: Indices
 
 
+class Hasher:
+    """The tuple hashes of some boxes: a sum over the words, each masked.
+
+    Many masks keep the same of a word: what a word adds under one is computed once.
+    """
+
+    def __init__(self, words: list[U64], boxes: Indices) -> None:
+        self._all, self._boxes = words, boxes
+        self._words: dict[int, U64] = {}
+        self._terms: dict[tuple[int, int], U64] = {}
+
+    def under(self, masks: tuple[int, ...]) -> U64:
+        """The hashes under the masks of the words, before the shift."""
+        total = np.zeros(len(self._boxes), np.uint64)
+        for number, keep in enumerate(masks):
+            if keep:
+                total += self._term(number, keep)
+        return total
+
+    def _term(self, number: int, keep: int) -> U64:
+        term = self._terms.get((number, keep))
+        if term is None:
+            word = self._words.get(number)
+            if word is None:
+                word = self._words[number] = self._all[number][self._boxes]
+            term = (word & np.uint64(keep)) * np.uint64(ODD[number])
+            self._terms[number, keep] = term
+        return term
+
+
 class Boxes:
     """What hashing needs of all boxes: seven words each, and eight prefix lengths."""
 
@@ -55,34 +85,37 @@ class Boxes:
         e: Any = entries
         self.entries = entries
         self.rules: Indices = (e["rule"] >> abi.C["SR_RULE_SHIFT"]).astype(np.int64)
-        wide = {name: e[name].astype(np.uint64) for name in e.dtype.names}
-        server = wide["bits_value"] & np.uint64(_SERVER)
-        ports = wide["local_port_lo"] << np.uint64(16) | wide["remote_port_lo"]
+
+        def wide(name: str) -> U64:  # one at a time: all together are most of the memory
+            column: U64 = e[name].astype(np.uint64)
+            return column
+
+        server = wide("bits_value") & np.uint64(_SERVER)
+        ports = wide("local_port_lo") << np.uint64(16) | wide("remote_port_lo")
         self.words: list[U64] = [
             server << np.uint64(32) | ports,
-            wide["uid_lo"] << np.uint64(32) | wide["gid_lo"],
-            wide["program_lo"] << np.uint64(32) | wide["service_lo"],
-            *(wide[name] for name in ("local_hi", "local_lo", "remote_hi", "remote_lo")),
+            wide("uid_lo") << np.uint64(32) | wide("gid_lo"),
+            wide("program_lo") << np.uint64(32) | wide("service_lo"),
+            *(wide(name) for name in ("local_hi", "local_lo", "remote_hi", "remote_lo")),
         ]
-        ports, ids = (("local_port", 16), ("remote_port", 16)), (("uid", 32), ("gid", 32))
         columns = [
-            common_prefix(wide[f"{name}_lo"], wide[f"{name}_hi"], size)
-            for name, size in (*ports, *ids, ("program", 32), ("service", 32))
+            common_prefix(wide(f"{name}_lo"), wide(f"{name}_hi"), 16 if "port" in name else 32)
+            for name in ("local_port", "remote_port", "uid", "gid", "program", "service")
         ]
         for side in ("local", "remote"):
-            hi, span = wide[f"{side}_hi"], wide[f"{side}_hi_span"]
-            lo, lo_span = wide[f"{side}_lo"], wide[f"{side}_lo_span"]
+            hi, span = wide(f"{side}_hi"), wide(f"{side}_hi_span")
+            lo, lo_span = wide(f"{side}_lo"), wide(f"{side}_lo_span")
             inside = common_prefix(lo, lo + lo_span, 64)
             columns.append(np.where(span == 0, 64 + inside, common_prefix(hi, hi + span, 64)))
         self.lengths = np.stack(columns, axis=1)
 
     def hashes(self, boxes: Indices, masks: tuple[int, ...]) -> U64:
         """The tuple hash of some boxes under the masks of the words, before the shift."""
-        total = np.zeros(len(boxes), np.uint64)
-        for word, keep, odd in zip(self.words, masks, ODD, strict=True):
-            if keep:
-                total += (word[boxes] & np.uint64(keep)) * np.uint64(odd)
-        return total
+        return Hasher(self.words, boxes).under(masks)
+
+    def hasher(self, boxes: Indices) -> Hasher:
+        """Hashes some boxes under one mask after the other."""
+        return Hasher(self.words, boxes)
 
     def needed(self, boxes: Indices, masks: tuple[int, ...]) -> tuple[int, ...]:
         """The masks without those of high halves that are zero in all the boxes."""

@@ -26,15 +26,19 @@ _HINTS = {
 
 
 class TomlDocument:
-    """The data of a file and the problems found in it.
+    """The data of a file and the problems found in it; `data` where it is known already.
 
     Raises InputError when the text is not TOML at all.
     """
 
-    def __init__(self, text: str, file: str) -> None:
+    def __init__(self, text: str, file: str, data: dict[str, object] | None = None) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        self.data: dict[str, object] = {}
         self._text = text
+        if data is not None:
+            self.data = data
+            return
         try:
             self.data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:

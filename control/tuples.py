@@ -117,9 +117,10 @@ def _prices(
     shapes = np.array([group.lengths for group in groups])
     width = _width(len(sample))
     prices = np.full((len(groups), len(masks)), _NEVER)
+    hasher = boxes.hasher(sample)
     for column, mask in enumerate(masks):
         fits = (shapes >= np.array(mask)).all(axis=1)
-        slot = (boxes.hashes(sample, masks_of(mask)) >> np.uint64(64 - width)).astype(np.int64)
+        slot = (hasher.under(masks_of(mask)) >> np.uint64(64 - width)).astype(np.int64)
         if tight:
             keys, counts = np.unique(owner << width | slot, return_counts=True)
             price = np.zeros(len(groups))

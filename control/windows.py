@@ -19,6 +19,7 @@ _CELLS_PER_BOUND = 4
 _FEWEST, _MOST = 1 << 9, 1 << 18
 _CROWD = 3  # bounds in a cell that is divided
 _DIVIDED = 1 << 12  # cells at most that are divided, the most crowded first
+_FINEST = 1 << 20  # finer cells of one region, about
 
 _LAST = (1 << 64) - 1
 
@@ -84,10 +85,13 @@ def _divided(
     crowded = np.flatnonzero(crowds > _CROWD)
     if len(crowded) > _DIVIDED:
         crowded = crowded[np.argsort(-crowds[crowded].astype(np.int64), kind="stable")[:_DIVIDED]]
+    wanted = _CELLS_PER_BOUND * int(crowds[crowded].sum())
+    coarser = max(wanted.bit_length() - _FINEST.bit_length(), 0)
     parts = []
     for at in crowded.tolist() if shift else ():
         start, end = max(int(cells["start"][at]) - begin, 0), int(cells["end"][at]) - begin
-        finer = max(shift - (_CELLS_PER_BOUND * (end - start)).bit_length(), 0)
+        digits = (_CELLS_PER_BOUND * (end - start)).bit_length() - coarser
+        finer = max(shift - max(digits, 0), 0)
         first = low + (at << shift)
         part = _cells(keys[start:end], begin + start, first, 1 << (shift - finer), finer)
         cells[at] = (base, abi.C["SR_FINER"] | finer)

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from .processes import PYTHON
+from . import forks
+from .processes import PYTHON, forked
 from .sandbox import Sandbox
 
 STEPS = Path(__file__).with_name("steps.py").read_text()  # other users may not reach the file
@@ -28,6 +29,10 @@ def steps(
     box: Sandbox, *steps: str, user: int | None = None, program: Sequence[str] = (PYTHON,)
 ) -> str:
     """What the last of the steps met: `ok` or the name of the error."""
+    if len(program) == 1 and forked(program[0]):
+        out, errors = box.fork(forks.STEPS, steps, user).output()
+        assert out, errors
+        return out.strip()
     done = box.inside(command(*steps, program=program), user)
     assert done.stdout, done.stderr
     return done.stdout.strip()
@@ -36,7 +41,7 @@ def steps(
 class Walk:
     """Steps under way; `said` is the line they have come to."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str] | forks.Fork) -> None:
         assert process.stdin and process.stdout
         self._in, self._out = process.stdin, process.stdout
         self.said = self.listen()
@@ -56,6 +61,13 @@ def walking(
     box: Sandbox, *steps: str, user: int | None = None, program: Sequence[str] = (PYTHON,)
 ) -> Iterator[Walk]:
     """Steps that wait or serve meanwhile."""
+    if len(program) == 1 and forked(program[0]):
+        fork = box.fork(forks.STEPS, steps, user)
+        try:
+            yield Walk(fork)
+        finally:
+            fork.close()
+        return
     governed = box.governed(command(*steps, program=program), user)
     with subprocess.Popen(
         governed, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

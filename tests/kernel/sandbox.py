@@ -29,17 +29,20 @@ from sockrules.control.client import Client
 from sockrules.control.model import Server
 from sockrules.control.paths import PINS, Paths
 
-from .processes import Processes
+from .processes import PATIENCE, Processes
 
 PREFIX = "srtest"
 _numbers = itertools.count()
 
 
 FALLBACK = {"listen": "post_bind", "accept": "sk_lookup"}
-"""What most tests run with, on every kernel: bind() fails, peers get a reset."""
+"""What most tests run with: bind() fails, peers get a reset."""
 
 BEST: dict[str, str] = {}
 """What a host gets that says nothing. test_ways.py is about it."""
+
+USUAL = BEST if os.environ.get("SOCKRULES_TEST_HOOKS") == "best" else FALLBACK
+"""What tests run with that do not say; in virtual machines the best hooks."""
 
 
 class Sandbox(Processes):
@@ -79,7 +82,7 @@ class Sandbox(Processes):
         self,
         product: str = 'audit = "yes"',
         events: str = "",
-        hooks: Mapping[str, str] = FALLBACK,
+        hooks: Mapping[str, str] = USUAL,
         reject_with: str = "auto",
         **modes: str,
     ) -> None:
@@ -104,7 +107,7 @@ class Sandbox(Processes):
             text=True,
         )
         if wait:
-            self.wait_until(self.answers, 120)  # emulated machines are slow
+            self.wait_until(self.answers, 120)
 
     def answers(self) -> bool:
         assert self.agent
@@ -122,7 +125,7 @@ class Sandbox(Processes):
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self.agent
         self.agent.send_signal(number)
-        return self.agent.wait(20)
+        return self.agent.wait(20 * PATIENCE)
 
     def call(self, command: str, **arguments: Any) -> dict[str, Any]:
         return dict(Client(self.paths.socket).call(command, **arguments))
@@ -160,7 +163,7 @@ class Sandbox(Processes):
 
     def settle(self) -> None:
         """Wait until the agent has looked into its buffers at least once more."""
-        time.sleep(0.3)
+        time.sleep(0.3 * min(PATIENCE, 2))
 
     def audit(self, count: int = 1, kind: str = "event", **sockrules: Any) -> list[dict[str, Any]]:
         """Lines since the last mark, `count` of them at least, filtered by `sockrules` fields."""
@@ -202,6 +205,7 @@ class Sandbox(Processes):
             other.remove()
 
     def wait_until(self, happens: Callable[[], bool], seconds: float, what: str = "") -> None:
+        seconds *= PATIENCE
         deadline = time.monotonic() + seconds
         while not happens():
             assert time.monotonic() < deadline, (

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from sockrules.agent import compiler
-from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
 from sockrules.agent.compiler import CompileError, compile_apart
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import HOOKS, PROBE, TRACKERS
 from sockrules.agent.loader import PINNED, Capacity, compiled, load
 
+from .control_flow import fallen_into
 from .sandbox import Sandbox
 
 pytestmark = pytest.mark.kernel
@@ -28,15 +29,30 @@ SMALL = Capacity(
 def test_what_was_kept_is_what_was_compiled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, offsets = Cache(tmp_path / "programs"), offset_macros()
+    cache, offsets = Cache(tmp_path / "programs"), kernel_macros()
     fresh = compiled(SMALL, offsets, cache)
     assert set(fresh.programs) == {hook.function for hook in (*HOOKS, *TRACKERS, PROBE)}
     monkeypatch.setattr("sockrules.agent.loader.compile_apart", None)
     assert compiled(SMALL, offsets, cache) == fresh
 
 
+def test_loops_are_closed_by_jumps() -> None:
+    """Others are refused by kernels up to 6.1 at least, whatever the loop does."""
+    programs = compiled(SMALL, kernel_macros(), None).programs
+    assert {name: found for name, code in programs.items() if (found := fallen_into(code))} == {}
+
+
+def test_a_loop_that_is_fallen_into_is_found() -> None:
+    jump_ahead, run_on, back, leave = (
+        bytes.fromhex(text)
+        for text in ("0500010000000000", "b700000000000000", "1500feff00000000", "9500000000000000")
+    )
+    assert fallen_into(jump_ahead + run_on + back + leave) == [(1, 2)]
+    assert fallen_into(run_on + back + leave) == []
+
+
 def test_a_spoiled_file_is_compiled_anew(tmp_path: Path) -> None:
-    cache, offsets = Cache(tmp_path / "programs"), offset_macros()
+    cache, offsets = Cache(tmp_path / "programs"), kernel_macros()
     fresh = compiled(SMALL, offsets, cache)
     (kept,) = cache.directory.iterdir()
     kept.write_bytes(kept.read_bytes()[:-100])
@@ -73,7 +89,7 @@ def test_the_version_is_the_one_that_bcc_gives_itself() -> None:
 
 def test_pinned_maps_are_shared_and_others_are_not(fresh: Sandbox) -> None:
     fresh.paths.pins.mkdir(parents=True)
-    first, second = (load(SMALL, offset_macros(), (), pins=fresh.paths.pins) for _ in range(2))
+    first, second = (load(SMALL, kernel_macros(), (), pins=fresh.paths.pins) for _ in range(2))
     try:
         from sockrules.agent import libbpf
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rulegen
-from sockrules.agent.btf import offset_macros
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import PROBE
 from sockrules.agent.kernel import Kernel
 from sockrules.agent.loader import Capacity, load
@@ -36,7 +36,7 @@ def kernel() -> Iterator[Kernel]:
         bounds=1 << 18,
         rules=1 << 14,
     )
-    loaded = load(capacity, offset_macros(), (PROBE,))
+    loaded = load(capacity, kernel_macros(), (PROBE,))
     try:
         assert not loaded.refused, loaded.refused
         yield Kernel(loaded, capacity)
@@ -97,7 +97,7 @@ def test_a_walk_that_runs_out_of_steps_is_a_rejection_not_a_guess(
     capacity = Capacity(
         steps=2, entries=1 << 14, rests=1 << 14, slots=1 << 16, bounds=1 << 14, rules=1 << 10
     )
-    short = Kernel(load(capacity, offset_macros(), (PROBE,)), capacity)
+    short = Kernel(load(capacity, kernel_macros(), (PROBE,)), capacity)
     try:
         short.install(table, ())
         words = [

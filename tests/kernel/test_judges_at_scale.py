@@ -15,7 +15,7 @@ from bench import sets
 from bench.aim import Aim
 
 from linear import Linear
-from sockrules.agent.btf import offset_macros
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import PROBE
 from sockrules.agent.kernel import Kernel
 from sockrules.agent.loader import Capacity, load
@@ -41,7 +41,7 @@ def kernel() -> Iterator[Kernel]:
         bounds=1 << 18,
         rules=1 << 14,
     )
-    loaded = load(capacity, offset_macros(), (PROBE,))
+    loaded = load(capacity, kernel_macros(), (PROBE,))
     try:
         assert not loaded.refused, loaded.refused
         yield Kernel(loaded, capacity)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sockrules.agent.btf import offset_macros
 from sockrules.agent.bytecode import Cache
+from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import CONNECT4, CONNECT6, PROBE, Hook
 from sockrules.agent.loader import Capacity, load
 from sockrules.agent.longest_walk import is_too_long, longest_walk
@@ -24,7 +24,7 @@ ENDLESS = replace(SMALL, steps=9000)
 
 @pytest.fixture
 def macros() -> dict[str, int]:
-    return offset_macros()
+    return kernel_macros()
 
 
 def test_programs_are_loaded_when_they_are_needed(macros: dict[str, int]) -> None:

@@ -17,8 +17,8 @@ from sockrules.agent import libbpf
 from sockrules.agent.hooks import SK_LOOKUP
 from sockrules.control import abi
 
-from .processes import CLIENT, PYTHON, Processes
-from .sandbox import Sandbox
+from .processes import CLIENT, PATIENCE, PYTHON, Processes
+from .sandbox import FALLBACK, Sandbox
 from .test_agent import many_rules
 
 pytestmark = pytest.mark.kernel
@@ -43,7 +43,7 @@ when = "user == 2000"
 @pytest.fixture
 def box(fresh: Sandbox) -> Iterator[Sandbox]:
     """An agent that enforces RULES."""
-    fresh.configure(accept="enforce")
+    fresh.configure(accept="enforce", hooks=FALLBACK)
     fresh.start(RULES)
     yield fresh
 
@@ -109,7 +109,6 @@ def test_one_port_in_two_namespaces_is_two_listeners(box: Sandbox) -> None:
         assert box.client("connect", "plain", "127.0.0.1", 6001) == "ok"
 
 
-@pytest.mark.matrix
 def test_peers_from_another_namespace_are_told_apart(box: Sandbox) -> None:
     box.apply(RULES.replace("local.port == 6004", "remote.address == 10.66.0.1"))
     with box.namespace() as other:
@@ -131,10 +130,9 @@ def test_peers_from_another_namespace_are_told_apart(box: Sandbox) -> None:
             assert box.client("connect", "plain", "10.66.0.9", 6000, "10.66.0.1") == "ECONNREFUSED"
 
 
-@pytest.mark.matrix
 def test_listeners_older_than_the_agent_are_guarded_in_every_namespace(fresh: Sandbox) -> None:
     with fresh.namespace() as other, other.listener("plain", "127.0.0.1", 6001, user=2000):
-        fresh.configure(accept="enforce")
+        fresh.configure(accept="enforce", hooks=FALLBACK)
         fresh.start(RULES)
         assert other.inum in covered(fresh)
         assert other.client("connect", "plain", "127.0.0.1", 6001) == "ECONNREFUSED"
@@ -147,7 +145,6 @@ def test_listeners_older_than_the_agent_are_guarded_in_every_namespace(fresh: Sa
             assert other.client("connect", "plain", "127.0.0.1", 6004) == "ECONNREFUSED"
 
 
-@pytest.mark.matrix
 def test_an_unshared_process_is_covered(box: Sandbox) -> None:
     serve = [PYTHON, "-I", "-S", "-c", CLIENT, "listen", "plain", "127.0.0.1", "6004"]
     up = 'ip link set lo up; exec "$@"'
@@ -244,7 +241,7 @@ def test_many_namespaces_at_once(box: Sandbox) -> None:
 def test_an_agent_that_is_told_to_detach_leaves_every_namespace(box: Sandbox) -> None:
     with governed(box) as other:
         box.call("stop", detach=True)
-        assert box.agent and box.agent.wait(20) == 0
+        assert box.agent and box.agent.wait(20 * PATIENCE) == 0
         assert other.client("connect", "plain", "127.0.0.1", 6004) == "ok"
         assert not box.paths.pins.exists()
 

@@ -15,7 +15,7 @@ from sockrules.control.model import Server
 from .processes import Processes
 from .sandbox import BEST, FALLBACK, Sandbox
 
-pytestmark = [pytest.mark.kernel, pytest.mark.matrix]
+pytestmark = pytest.mark.kernel
 
 RULES = """
 [[rule]]
@@ -50,6 +50,7 @@ def knows_only_resets(box: Sandbox) -> bool:
     return box.way(Server.ACCEPT).word == "sk_lookup"
 
 
+@pytest.mark.matrix
 @pytest.mark.parametrize("wanted", ["auto", "reset", "drop"])
 def test_a_peer_gets_what_status_says(fresh: Sandbox, wanted: str) -> None:
     answer = start(fresh, wanted, hooks=BEST)
@@ -76,6 +77,7 @@ def test_drop_cannot_be_had_of_sk_lookup_and_the_agent_says_so(fresh: Sandbox) -
     assert answer["why"] in fresh.agent.stderr.read()
 
 
+@pytest.mark.matrix
 def test_a_request_is_judged_once_whatever_is_in_front(fresh: Sandbox) -> None:
     start(fresh, "reset", hooks=BEST)
     with (
@@ -101,6 +103,7 @@ def test_a_reset_in_every_namespace(fresh: Sandbox) -> None:
         fresh.wait_until(lambda: refused(other) == "ECONNREFUSED", 5, "sk_lookup is in front")
 
 
+@pytest.mark.matrix
 @pytest.mark.kernel(optional=True)
 def test_nobody_is_let_in_before_sk_lookup_is_in_front(fresh: Sandbox) -> None:
     """Where a security hook judges, it does so until sk_lookup is attached."""

@@ -18,13 +18,13 @@ import pytest
 
 from sockrules.control.model import Server
 
-from .processes import CLIENT, PYTHON
+from .processes import CLIENT, PATIENCE, PYTHON
 from .sandbox import BEST, FALLBACK, Sandbox
 
 pytestmark = [pytest.mark.kernel, pytest.mark.matrix]
 
 ALL = {"listen": "enforce", "accept": "enforce", "connect": "enforce"}
-DEBIAN = re.match(r"(5\.10|6\.1|6\.12)\.\d+(-\d+|\+deb\d+)-amd64$", platform.release())
+DEBIAN = re.match(r"(5\.10|6\.1|6\.12)\.\d+(-\d+|\+deb[\d.]+)-amd64$", platform.release())
 """These kernels take fmod_ret programs whatever their list of security modules."""
 
 RULES = """
@@ -268,7 +268,7 @@ def test_what_is_in_force_outlives_the_agent(fresh: Sandbox) -> None:
         fresh.start()
         assert is_turned_away(fresh, "127.0.0.1", 4002)
         fresh.call("stop", detach=True)
-        assert fresh.agent and fresh.agent.wait(20) == 0
+        assert fresh.agent and fresh.agent.wait(20 * PATIENCE) == 0
         assert fresh.client("connect", "plain", "127.0.0.1", 4002) == "ok"
 
 

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Load every program of the agent by itself, and print what came of it.
+
+    python3 -m vm.loading    in the machine or on the host, as root
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from sockrules.agent import libbpf
+from sockrules.agent.bytecode import Cache
+from sockrules.agent.features import kernel_macros
+from sockrules.agent.hooks import HOOKS, TRACKERS
+from sockrules.agent.loader import load
+
+from .programs import KEPT, capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """A program as the kernel took it: instructions that the verifier went through, and the
+    time that the load took. `refused` says why it did not."""
+
+    hook: str
+    instructions: int = 0
+    milliseconds: float = 0.0
+    refused: str = ""
+
+
+def loads() -> list[Load]:
+    """What the running kernel makes of each program, at the capacity of small rule sets."""
+    loaded = load(capacity(), kernel_macros(), cache=Cache(Path(KEPT)))
+    found = []
+    for hook in (*HOOKS, *TRACKERS):
+        code = loaded.code[hook.function]
+        try:
+            target = libbpf.btf_id(hook.symbol, hook.attach_type) if hook.symbol else 0
+            program = (hook.name, hook.program_type, hook.attach_type, code, target)
+            started = time.perf_counter()
+            os.close(libbpf.prog_load(*program))
+            milliseconds = (time.perf_counter() - started) * 1000
+            found.append(Load(hook.name, libbpf.verified(*program), milliseconds))
+        except libbpf.ProgramRefused as error:
+            end = "\n".join(error.log.strip().splitlines()[-12:])
+            found.append(Load(hook.name, refused=f"{error.strerror}\n{end}"))
+        except OSError as error:
+            found.append(Load(hook.name, refused=str(error)))
+    loaded.close()
+    return found
+
+
+if __name__ == "__main__":
+    for each in loads():
+        print(each.hook, each.instructions, f"{each.milliseconds:.0f} ms", each.refused, flush=True)
