@@ -125,7 +125,7 @@ def main() -> int:
         print("bench: loading BPF programs needs root", file=sys.stderr)
         return 2
     report: Report = {
-        "kernel": platform.release(),
+        "kernel": platform.release().partition("-")[0],
         "cpus": os.cpu_count(),
         "processor": _processor(),
         "python": platform.python_version(),
