@@ -40,10 +40,10 @@ bench: ## what a decision costs and what connect() feels, beside nftables; some 
 	@packaging/setup --bench
 	@PYTHONPATH=tests:. $(PYTHON) -W ignore -m bench
 
-vagrant-test: ## the kernel tests in Debian 12 and 13, boxes built here, emulated (root)
+vagrant-test: ## kernel tests in Vagrant machines: Debian 12 and 13, built here, emulated (root)
 	@vagrant/local/test $(BOXES)
 
-vagrant-test-public: ## the same in public boxes: Debian, Ubuntu, Fedora; BOXES="fedora" picks
+vagrant-test-public: ## kernel tests in public Vagrant boxes: Debian, Ubuntu, Fedora; BOXES="fedora" picks
 	@vagrant/test $(BOXES)
 
 clean: ## remove what setup, build and tests left; Debian's packages stay
