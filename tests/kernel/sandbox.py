@@ -29,6 +29,7 @@ from sockrules.control.client import Client
 from sockrules.control.model import Server
 from sockrules.control.paths import PINS, Paths
 
+from .forked_agent import ForkedAgent
 from .processes import PATIENCE, Processes
 
 PREFIX = "srtest"
@@ -55,7 +56,7 @@ class Sandbox(Processes):
         name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
         super().__init__(name, cgroup_mount() / f"{name}.slice")  # cgroups in it can be units
         self.paths = Paths(directory / self.name)
-        self.agent: subprocess.Popen[str] | None = None
+        self.agent: subprocess.Popen[str] | ForkedAgent | None = None
         self._audit_seen = 0
 
     def open(self) -> None:
@@ -99,13 +100,14 @@ class Sandbox(Processes):
         """Start an agent and wait until it answers."""
         if rules:
             self.paths.rules.write_text(rules)
-        command = [sys.executable, "-m", "sockrules.agent", "run"]
-        self.agent = subprocess.Popen(
-            self.enter([*command, "--root", str(self.paths.root), *options]),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        options = ("--root", str(self.paths.root), *options)
+        if PATIENCE > 1:
+            self.agent = ForkedAgent(self.path, list(options))
+        else:
+            command = [sys.executable, "-m", "sockrules.agent", "run", *options]
+            self.agent = subprocess.Popen(
+                self.enter(command), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
         if wait:
             self.wait_until(self.answers, 120)
 

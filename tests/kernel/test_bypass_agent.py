@@ -70,7 +70,6 @@ for command in (11, 12, 31, 13, 14, 30):  # the next program, map, link; one of 
 """
 
 
-@pytest.mark.matrix
 def test_users_reach_neither_maps_nor_links_nor_programs(running: Sandbox) -> None:
     pins = [path for path in running.paths.pins.rglob("*") if not path.is_dir()]
     assert {path.parent.name.partition("-")[0] for path in pins} == {"links", "maps"}

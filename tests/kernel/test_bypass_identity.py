@@ -106,7 +106,6 @@ def test_a_copy_is_another_program(sandbox: Sandbox) -> None:
     assert is_taken_for(sandbox, TOOLS / "copy") == {"tools"}
 
 
-@pytest.mark.matrix
 def test_names_that_a_process_gives_itself_count_for_nothing(sandbox: Sandbox) -> None:
     run = ["sh", "-c", 'printf program > /proc/$$/comm; exec "$@"', "sh"]
     bash = ["bash", "-c", f'exec -a {PROGRAM} {HOME}/copy "$@"', "bash"]
@@ -166,14 +165,12 @@ def loader() -> str:
     return str(next(place for place in places if place.exists()))
 
 
-@pytest.mark.matrix
 def test_a_program_run_by_the_dynamic_linker_is_the_dynamic_linker(sandbox: Sandbox) -> None:
     assert is_taken_for(sandbox, loader(), PROGRAM) == set()
     shutil.copy(loader(), TOOLS / "loader")
     assert is_taken_for(sandbox, TOOLS / "loader", HOME / "copy") == {"tools"}
 
 
-@pytest.mark.matrix
 def test_a_script_is_its_interpreter(sandbox: Sandbox) -> None:
     for name, interpreter in (("script", PROGRAM), ("foreign", HOME / "copy")):
         script = TOOLS / name if name == "foreign" else HOME / name
@@ -200,7 +197,6 @@ def test_a_program_without_a_file_is_no_program(sandbox: Sandbox) -> None:
     assert is_taken_for(sandbox, PROGRAM, "-I", "-S", "-c", MEMFD) == set()
 
 
-@pytest.mark.matrix
 def test_the_user_is_the_real_one(sandbox: Sandbox) -> None:
     connect = "connect 127.0.0.1 8005"
     assert steps(sandbox, "socket inet", "effective-user 2000", connect) == "ECONNREFUSED"

@@ -40,7 +40,7 @@ def main() -> int:
             print(userland.image(), *(each.machine() for each in plans.values()), sep="\n")
             return 0
         if given.command == "measure":
-            names = given.names or [name for name in plans if name.endswith("-bpf")]
+            names = given.names or [name for name in plans if not name.endswith("no-bpf")]
             print(measure.page([plans[name] for name in names]))
             return 0
         wanted = plans[given.name].machine()

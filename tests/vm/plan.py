@@ -24,7 +24,7 @@ ONLY_WITH_BPF = (
     f"{WAYS}test_ways_are_changed_without_a_gap",
     f"{WAYS}test_the_fallback_works_on_every_kernel",
     *("tests/kernel/test_reject_with.py", "tests/kernel/test_services.py"),
-    *("tests/kernel/test_namespaces.py", "tests/kernel/test_bypass_agent.py"),
+    "tests/kernel/test_namespaces.py",
 )
 WITH_BPF = (f"{WAYS}test_a_way_that_is_never_called_is_not_enforcement", *ONLY_WITH_BPF)
 WITHOUT_BPF = ("tests/kernel", *(f"--deselect={each}" for each in ONLY_WITH_BPF))
