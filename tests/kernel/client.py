@@ -14,6 +14,7 @@ import sys
 
 MPTCP = 262
 FASTOPEN_CONNECT = 30  # TCP_FASTOPEN_CONNECT, tcp(7)
+SILENCE = 2  # seconds; a SYN that was dropped is sent again after one
 V6ONLY_OFF = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 
 
@@ -22,7 +23,7 @@ def make(kind, address):
     if kind.startswith("udp"):
         return socket.socket(family, socket.SOCK_DGRAM)
     made = socket.socket(family, socket.SOCK_STREAM, MPTCP if kind.startswith("mptcp") else 0)
-    made.settimeout(None if kind.startswith("fastopen") else 1 if kind == "hasty" else 5)
+    made.settimeout(None if kind.startswith("fastopen") else 1 if kind == "hasty" else SILENCE)
     return made
 
 
@@ -35,7 +36,7 @@ def connect(kind, address, port, source=None, source_port="0"):
         client.setblocking(False)
         result = client.connect_ex(peer)
         if result == errno.EINPROGRESS:
-            select.select([], [client], [], 5)
+            select.select([], [client], [], SILENCE)
             result = client.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if result:
             raise OSError(result, os.strerror(result))
@@ -52,7 +53,7 @@ def connect(kind, address, port, source=None, source_port="0"):
         client.close()
         for _ in range(300):
             one = socket.socket()
-            one.settimeout(5)
+            one.settimeout(SILENCE)
             one.connect_ex(peer)
             one.close()
     else:

@@ -202,7 +202,7 @@ def stolen(sock):
 
 def visit(sock):
     with socket.socket(sock.family, socket.SOCK_STREAM) as other:
-        other.settimeout(3)
+        other.settimeout(2)
         try:
             other.connect(sock.getsockname())
         except TimeoutError:

@@ -117,14 +117,15 @@ def test_listen_is_refused(best: Sandbox, kind: str, address: str) -> None:
     needs(best, Server.LISTEN)
     mptcp_or_skip(kind)
     best.mark()
+    before = best.totals("listen")["rejections"]
     assert best.client("stages", kind, address, 4001) == "ok EPERM EPERM"
     assert best.client("stages", kind, address, 4000) == "ok ok ok"
-    first, second = best.audit(2, server="listen", authority="no")
-    for line in (first, second):
-        assert line["rule"]["name"] == "no-listen-4001"
-        assert line["destination"] == {"ip": address.removeprefix("::ffff:"), "port": 4001}
-        assert line["sockrules"]["hook"] == "socket_listen"
-        assert line["process"]["executable"].startswith("/usr/bin/python3")
+    assert best.totals("listen")["rejections"] == before + 2
+    line = best.audit(server="listen", authority="no")[0]  # the second is folded into another
+    assert line["rule"]["name"] == "no-listen-4001"
+    assert line["destination"] == {"ip": address.removeprefix("::ffff:"), "port": 4001}
+    assert line["sockrules"]["hook"] == "socket_listen"
+    assert line["process"]["executable"].startswith("/usr/bin/python3")
     [line] = best.audit(server="listen", authority="yes")
     assert line["destination"]["port"] == 4000, "a second listen() is not judged again"
 

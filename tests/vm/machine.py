@@ -27,6 +27,8 @@ from .kernels import Kernel
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 COPIED = ("agent", "bench", "bpf", "control", "docs", "packaging", "tests", "pyproject.toml")
+COSTLY = ("la57", "avx", "avx2", "vaes", "f16c", "bmi1", "bmi2", "erms")
+"""What a CPU may have that costs more to emulate than it saves."""
 BOOT_FAILED = 255
 """What virtme-ng says when the machine ended without having run the script."""
 
@@ -119,6 +121,7 @@ def _command(machine: Machine, image: Path, kernel: Path, job: Path) -> list[str
         *("--run", str(kernel), "--root-disk", str(image), "--root-fstype", "ext4"),
         *(f"--rodir=/job={job}", "--cwd", "/", "--cpus", "1", "--memory", "2G"),
         *(word for each in append for word in ("--append", each)),
+        f"--qemu-opts=-cpu max,{','.join(f'{each}=off' for each in COSTLY)}",
         *("--exec", "sh /job/script"),
     ]
 
