@@ -81,6 +81,7 @@ OFFSETS = (
     Offset("SR_OFF_HIERARCHY_ID", "cgroup_root", ("hierarchy_id",)),
     Offset("SR_OFF_KERNFS_ID", "kernfs_node", ("id",)),
     Offset("SR_OFF_NSPROXY_NET", "nsproxy", ("net_ns",)),
+    Offset("SR_OFF_NSPROXY_MNT", "nsproxy", ("mnt_ns",)),
     Offset("SR_OFF_SK_NET", "sock", ("__sk_common", "skc_net", "net")),
     Offset("SR_OFF_SK_PROTOCOL", "sock", ("sk_protocol",)),
     Offset("SR_OFF_SOCKET_SK", "socket", ("sk",)),

@@ -22,6 +22,7 @@ _TASK_BTF, _COARSE_CLOCK = 158, 160  # enum bpf_func_id (include/uapi/linux/bpf.
 _TASK = ("cgroup", "kernel")
 """Targets of hooks that run in a task (sk_lookup does not)."""
 _CALL, _LOAD64, _LOAD32, _MOVE, _EXIT = 0x85, 0x79, 0x61, 0xB7, 0x95
+_IF_NOT_EQUAL = 0x5D
 
 
 class _Kind(NamedTuple):
@@ -40,7 +41,7 @@ def kernel_macros() -> dict[str, int]:
         BtfError: the kernel has no BTF, or not what is looked for in it.
     """
     offsets, kinds = offset_macros(), _kinds()
-    typed_task = _user_of_task(offsets)
+    typed_task = _of_task(offsets)
     coarse_clock = _instruction(_CALL, value=_COARSE_CLOCK)
     return offsets | {
         "SR_HAS_TYPED_TASK": int(all(_takes(kind, typed_task) for kind in kinds)),
@@ -48,13 +49,28 @@ def kernel_macros() -> dict[str, int]:
     }
 
 
-def _user_of_task(offsets: Mapping[str, int]) -> bytes:
-    """Code for verifiers that know the type of the current task and of what it leads to."""
+def _of_task(offsets: Mapping[str, int]) -> bytes:
+    """Code for verifiers that know the type of the current task and of what it leads to: its
+    user, and the device of the directory of its executable, if that is not the root."""
+
+    def load(to: int, source: int, member: str, code: int = _LOAD64) -> bytes:
+        return _instruction(code, to=to, source=source, offset=offsets[f"SR_OFF_{member}"])
+
     return b"".join(
         (
             _instruction(_CALL, value=_TASK_BTF),
-            _instruction(_LOAD64, to=1, source=0, offset=offsets["SR_OFF_TASK_CRED"]),
-            _instruction(_LOAD32, to=2, source=1, offset=offsets["SR_OFF_CRED_UID"]),
+            load(1, 0, "TASK_CRED"),
+            load(2, 1, "CRED_UID", _LOAD32),
+            load(1, 0, "TASK_MM"),
+            load(1, 1, "MM_EXE_FILE"),
+            load(2, 1, "FILE_MNT"),
+            load(2, 2, "VFSMOUNT_ROOT"),
+            load(1, 1, "FILE_DENTRY"),
+            _instruction(_IF_NOT_EQUAL, to=1, source=2, offset=0),
+            load(1, 1, "DENTRY_PARENT"),
+            load(1, 1, "DENTRY_INODE"),
+            load(1, 1, "INODE_SB"),
+            load(1, 1, "SB_DEV", _LOAD32),
         )
     )
 

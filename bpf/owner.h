@@ -187,6 +187,15 @@ struct sr_climb {
 	u64 mount;
 };
 
+/* All ones for the level of the first user namespace, of which all others are below. */
+static __always_inline u64 sr_is_host(u64 level)
+{
+	u64 host = ((level | -level) >> 63) - 1;
+
+	asm volatile("" : "+r"(host));
+	return host;
+}
+
 /*
  * All ones where the mounts are those of the host's own user namespace. Whoever has one of
  * his own may put any file below any directory there, so what lies above says nothing.
@@ -194,11 +203,8 @@ struct sr_climb {
 static __always_inline u64 sr_is_mounted_by_host(u64 mount)
 {
 	u64 user = sr_read64(sr_read64(mount, SR_OFF_MOUNT_NS), SR_OFF_MNT_NS_USER);
-	u64 level = sr_read32(user, SR_OFF_USER_NS_LEVEL), host;
 
-	host = ((level | -level) >> 63) - 1;
-	asm volatile("" : "+r"(host));
-	return host;
+	return sr_is_host(sr_read32(user, SR_OFF_USER_NS_LEVEL));
 }
 
 /* A climb from nowhere ends at once. */
@@ -234,6 +240,56 @@ static __always_inline int sr_is_known(const struct sr_known *found, u32 generat
 	return !found->checked || found->generation == generation;
 }
 
+/* The bits of a directory; none, if no rule names it. */
+static __always_inline u64 sr_directory(u64 number, u32 device, u32 inode_generation,
+					u32 generation)
+{
+	struct sr_inode key = {};
+	struct sr_known *found;
+
+	key.number = number;
+	key.device = device;
+	key.generation = generation;
+	found = known.lookup(&key);
+	return found && sr_is_known(found, inode_generation) ? found->directory : 0;
+}
+
+#if SR_HAS_TYPED_TASK
+/*
+ * The first part of a climb, from an open file to the root of its mount, by plain loads:
+ * the bits of what it passes. It goes on from where that mount is mounted, mostly nowhere.
+ */
+static __always_inline u64 sr_directories_in_mount(u64 file, u32 generation, struct sr_climb *at)
+{
+	u64 mount = sr_member64(file, SR_OFF_FILE_MNT), dentry = sr_member64(file, SR_OFF_FILE_DENTRY);
+	u64 root = sr_member64(mount, SR_OFF_VFSMOUNT_ROOT), bits = 0, own, host, inode;
+	u32 i;
+
+	at->mount = sr_address(mount) - SR_OFF_MOUNT_MNT;
+	own = sr_member64(sr_member64(sr_task(), SR_OFF_TASK_NSPROXY), SR_OFF_NSPROXY_MNT);
+	host = sr_is_host(sr_member32(sr_member64(own, SR_OFF_MNT_NS_USER), SR_OFF_USER_NS_LEVEL));
+	if (sr_read64(at->mount, SR_OFF_MOUNT_NS) != own)
+		host = sr_is_mounted_by_host(at->mount);
+	at->mount &= host;
+	if (!at->mount)
+		return 0;
+#pragma clang loop unroll(disable)
+	for (i = 0; i < SR_DEPTH && dentry != root; i++) {
+		dentry = sr_member64(dentry, SR_OFF_DENTRY_PARENT);
+		inode = sr_member64(dentry, SR_OFF_DENTRY_INODE);
+		bits |= sr_directory(sr_member64(inode, SR_OFF_INODE_INO),
+				     sr_member32(sr_member64(inode, SR_OFF_INODE_SB), SR_OFF_SB_DEV),
+				     sr_member32(inode, SR_OFF_INODE_GENERATION), generation);
+	}
+	mount = sr_read64(at->mount, SR_OFF_MOUNT_PARENT);
+	if (mount == at->mount)
+		mount = 0;
+	at->dentry = mount ? sr_read64(at->mount, SR_OFF_MOUNT_MOUNTPOINT) : 0;
+	at->mount = mount;
+	return bits;
+}
+#endif
+
 /* The bits of the directories, known to the table, that lie above an open file. */
 static __always_inline u64 sr_directories_above(u64 file, u32 generation)
 {
@@ -241,11 +297,13 @@ static __always_inline u64 sr_directories_above(u64 file, u32 generation)
 	u64 bits = 0;
 	u32 i;
 
+#if SR_HAS_TYPED_TASK
+	bits = sr_directories_in_mount(file, generation, &at);
+#else
 	sr_climb_from(file, &at);
+#endif
 #pragma clang loop unroll(disable)
-	for (i = 0; i < SR_DEPTH + 8; i++) {
-		struct sr_inode key = {};
-		struct sr_known *found;
+	for (i = 0; i < SR_DEPTH + 8 && at.mount; i++) {
 		int left = sr_leave_mount(&at);
 		u64 inode;
 
@@ -255,12 +313,8 @@ static __always_inline u64 sr_directories_above(u64 file, u32 generation)
 			continue;
 		at.dentry = sr_read64(at.dentry, SR_OFF_DENTRY_PARENT);
 		inode = sr_read64(at.dentry, SR_OFF_DENTRY_INODE);
-		key.number = sr_read64(inode, SR_OFF_INODE_INO);
-		key.device = sr_device(inode);
-		key.generation = generation;
-		found = known.lookup(&key);
-		if (found && sr_is_known(found, sr_read32(inode, SR_OFF_INODE_GENERATION)))
-			bits |= found->directory;
+		bits |= sr_directory(sr_read64(inode, SR_OFF_INODE_INO), sr_device(inode),
+				     sr_read32(inode, SR_OFF_INODE_GENERATION), generation);
 	}
 	return bits;
 }
