@@ -43,12 +43,12 @@ from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
 from .memory import give_back
 from .messages import Messages
+from .pauses import Pauses, until_next
 from .policy import Policy, compiled_again, read_policy, same_now
 from .programs import ProgramPaths
 from .record import Record
 from .state import State, now
 
-DRAIN_EVERY = 0.1  # seconds between looks into the buffers: how live `audit --follow` is
 UPKEEP_EVERY = 2.0
 RECONCILE_EVERY = 10.0
 REST_AFTER = 1.0  # seconds after a change: the answer comes first, and changes come in bursts
@@ -121,7 +121,7 @@ class Agent:
             self.arrivals.follow()
             loop.call_later(REST_AFTER, self._rest)
             tasks = [
-                asyncio.create_task(self._every(DRAIN_EVERY, self._drain_and_watch)),
+                asyncio.create_task(self._drain_always()),
                 asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
                 asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
                 asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
@@ -253,7 +253,7 @@ class Agent:
 
     async def _every(self, seconds: float, work: Any) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await until_next(seconds)
             with self.record.noting(getattr(work, "__name__", "work")):
                 result = work()
                 if asyncio.iscoroutine(result):
@@ -262,11 +262,17 @@ class Agent:
     async def in_worker(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
 
+    async def _drain_always(self) -> None:
+        pauses = Pauses(self.enforcer.reader)
+        while True:
+            await pauses.pause()
+            self._drain_and_watch()
+
     # -- upkeep -----------------------------------------------------------------------
 
     async def _upkeep(self) -> None:
         async with self.changing:
-            self.hits.collect()
+            self.hits.keep_up()
             mended = await self.in_worker(self.enforcer.mend)
         if mended:
             self.record.say("hooks-restored", f"somebody took away {', '.join(mended)}: put back")

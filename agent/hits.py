@@ -23,11 +23,21 @@ class HitCounter:
         self._generation = 0
         self._rules: Sequence[Rule | DefaultRule] = ()
         self._seen = np.zeros(0, np.uint64)
+        self._totals = [b"", b""]
 
     def follow(self, kernel: Kernel, rules: Sequence[Rule | DefaultRule]) -> None:
         """Count from zero for the table that `kernel` has in force."""
         self._kernel, self._generation = kernel, kernel.generation
         self._rules, self._seen = rules, np.zeros(len(rules), np.uint64)
+
+    def keep_up(self) -> None:
+        """`collect`, if anything was decided: a hit is counted just after its decision."""
+        if self._kernel is None:
+            return
+        before, last, now = *self._totals, self._kernel.raw_totals()
+        if not before == last == now:
+            self.collect()
+        self._totals = [last, now]
 
     def collect(self) -> None:
         """Add what was counted since last time. Raises sqlite3.Error; then nothing is forgotten."""

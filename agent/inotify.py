@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
+import select
 import struct
 
 _CREATE, _DELETE, _DELETE_SELF, _MOVE_SELF = 0x100, 0x200, 0x400, 0x800
@@ -14,6 +16,22 @@ _MASK = _CREATE | _DELETE | _DELETE_SELF | _MOVE_SELF | _MOVED | _ONLYDIR
 _IGNORED = 0x8000  # a watch was removed
 _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, bytes of the name that follows
 _PIECE = 1 << 16
+
+
+@functools.cache
+def _all_of(_: int) -> select.epoll:
+    """Every watch of a process."""
+    return select.epoll()
+
+
+def waiting() -> int:
+    """A descriptor that is readable when something happened in any watch of this process."""
+    return _all_of(os.getpid()).fileno()
+
+
+def heard() -> None:
+    """Once `waiting` was seen to be readable: it is not any more, until something else happens."""
+    _all_of(os.getpid()).poll(0)
 
 
 class Watch:
@@ -26,6 +44,7 @@ class Watch:
         if self._fd < 0:
             code = ctypes.get_errno()
             raise OSError(code, f"inotify: {os.strerror(code)}")
+        _all_of(os.getpid()).register(self._fd, select.EPOLLIN | select.EPOLLET)
         self._numbers: dict[str, int] = {}
 
     def only(self, directories: set[str]) -> None:

@@ -249,14 +249,18 @@ class Kernel:
             )
         }
 
+    def raw_totals(self) -> bytes:
+        """All counters of `totals`, to be compared: whether anything was decided meanwhile."""
+        return b"".join(self._raw("totals", "sr_totals", server) for server in Server)
+
     def proofs(self) -> dict[int, int]:
         """How many requests of the agent's own each hook saw (SR_HOOK_* of abi.h)."""
         return {hook: self._count("proofs", hook) for hook in range(abi.C["SR_HOOKS"])}
 
     def lost_by_cpu(self) -> dict[int, int]:
         """Events that found no room or no reader, for each CPU that lost any."""
-        raw = b"".join(self._raw("totals", "sr_totals", server) for server in Server)
-        if raw != self._totals:  # asked ten times a second, and mostly nothing went on
+        raw = self.raw_totals()
+        if raw != self._totals:  # asked again and again, and mostly nothing went on
             rows = np.frombuffer(raw, abi.dtype("sr_totals")).reshape(len(Server), self._cpus)
             lost = rows["lost"].sum(axis=0)
             self._lost = {cpu: int(count) for cpu, count in enumerate(lost) if count}

@@ -21,6 +21,7 @@ from .compiler import compile_apart, compiler_version, source_text
 from .hooks import Hook
 from .instances import Instances, NoInstance
 from .perf import PerfBuffer
+from .rings import Rings
 
 PINNED = ("listeners", "owners", "namespaces", "totals")
 """Maps that one agent hands to the next (bpf/maps.h)."""
@@ -71,7 +72,7 @@ class Loaded:
     """Bytecode by the name of its function, with the descriptors of these maps."""
     instances: Instances | None = None
     """Of sk_lookup, which is loaded once for each network namespace."""
-    events: PerfBuffer | None = None
+    events: Rings | None = None
     arrivals: PerfBuffer | None = None
     _loading: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -98,12 +99,9 @@ class Loaded:
             return _instances(hook, code, self.maps["places"])
         return _load_one(hook, code)
 
-    def open_events(self, take: Callable[[int, bytes], None], pages: int) -> PerfBuffer:
-        """Open the perf buffers, `pages` pages a CPU; `take(cpu, bytes)` gets a copy of each event.
-
-        No wake-ups: somebody comes by on a timer (reader.py).
-        """
-        self.events = PerfBuffer(self.maps["events"], take, pages)
+    def open_events(self, take: Callable[[int, bytes], None], pages: int) -> Rings:
+        """`take(cpu, bytes)` gets a copy of each event; `pages` are those of one CPU's ring."""
+        self.events = Rings(self.maps, take, pages)
         return self.events
 
     def open_arrivals(self, take: Callable[[int, bytes], None]) -> None:

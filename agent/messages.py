@@ -36,7 +36,7 @@ from .message_store import Store
 _MESSAGE = abi.C["SR_MESSAGE"]
 _MOST_WAITING = 20_000
 _AT_ONCE = 500
-_TICK = 0.25  # seconds between looks at what is due when there is nothing to deliver
+_TICK = 1.0  # seconds between looks at what is due when there is nothing to deliver
 _PATIENCE = 5.0  # seconds that the end of the agent waits for what is left
 
 
@@ -59,7 +59,7 @@ class Messages:
         self._host = host
         self._word = word
         self._folder = Folder(lambda event, count: {"message": self._of(event, count)})
-        self._waiting: queue.Queue[Message] = queue.Queue(_MOST_WAITING)
+        self._waiting: queue.Queue[Message | None] = queue.Queue(_MOST_WAITING)
         self._settings = settings
         self._wanted = settings  # what the thread is to go on with
         self._store = Store(database, settings.keep, settings.keep_days)
@@ -80,6 +80,7 @@ class Messages:
     def configure(self, settings: MessageSettings) -> None:
         """Go on with other settings: agent.toml was read again."""
         self._wanted = settings
+        self._nudge()
 
     # -- the drain's side: nothing here waits ---------------------------------------------
 
@@ -150,6 +151,7 @@ class Messages:
         """Deliver what is left, in a few seconds at most, and end."""
         self.flush()
         self._ending.set()
+        self._nudge()
         if self._thread.is_alive():
             self._thread.join(_PATIENCE)
 
@@ -173,12 +175,17 @@ class Messages:
         self._logs.close()
 
     def _batch(self) -> list[Message]:
-        batch: list[Message] = []
+        batch: list[Message | None] = []
         with contextlib.suppress(queue.Empty):
             batch.append(self._waiting.get(timeout=0 if self._ending.is_set() else _TICK))
             while len(batch) < _AT_ONCE:
                 batch.append(self._waiting.get_nowait())
-        return batch
+        return [message for message in batch if message is not None]
+
+    def _nudge(self) -> None:
+        """Have the thread look about now; if it has messages to see to, it does so anyway."""
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)
 
     def _configure(self) -> None:
         settings = self._wanted

@@ -8,9 +8,10 @@ that caused the event microseconds, and the agent comes by by itself
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .libbpf import libbpf, libbpf_undisturbed
 
@@ -100,6 +101,12 @@ class PerfBuffer:
         assert self._handle, "the buffer is closed"
         fd: int = self._lib.perf_buffer__epoll_fd(ctypes.c_void_p(self._handle))
         return fd
+
+    @contextlib.contextmanager
+    def open_meanwhile(self) -> Iterator[int | None]:
+        """`waiting`, while no other thread closes the buffer; None if one has."""
+        with self._reading:
+            yield self.waiting if self._handle else None
 
     @property
     def closed(self) -> bool:

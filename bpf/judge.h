@@ -76,6 +76,17 @@ static __always_inline int sr_is_shut(const struct sr_listener *listener)
 	return 1;
 }
 
+/* A wake-up takes microseconds: the first event after a pause pays for it, no other. */
+static __always_inline void sr_ring(void *ctx)
+{
+	u32 zero = 0, *sleeps = asleep.lookup(&zero);
+
+	if (!sleeps || !*sleeps)
+		return;
+	*sleeps = 0;
+	doorbell.perf_submit(ctx, &zero, sizeof(zero));
+}
+
 static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 server, u32 rule,
 				    u32 mode, u32 hook, const u64 *w, const struct sr_owner *owner,
 				    u32 netns, struct sr_totals *total)
@@ -120,6 +131,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	}
 	if (events.perf_submit(ctx, &event, sizeof(event)))
 		SR_ADD(total->lost);
+	sr_ring(ctx);
 }
 
 /*

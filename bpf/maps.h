@@ -68,6 +68,9 @@ BPF_TABLE("lru_hash", struct sr_inode, struct sr_path, paths, 2048);
 BPF_ARRAY(no_path, struct sr_path, 1);
 
 BPF_PERF_OUTPUT(events);
+/* Wakes the reader of `events`, which asks for it by 1 in `asleep` when long nothing came. */
+BPF_PERF_OUTPUT(doorbell);
+BPF_ARRAY(asleep, u32, 1);
 BPF_PERF_OUTPUT(arrivals);
 
 #endif
