@@ -34,25 +34,22 @@ from ..control.walk import request_words, verdict
 from . import status
 from .arrivals import ArrivalWatch
 from .bytecode import Cache
-from .captures import FLUSH_EVERY, Captures
+from .captures import Captures
 from .changes import Changes
-from .clock import TICK, Clock, Timekeeper
+from .clock import Clock, Timekeeper
 from .compiler import CompileError
 from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
 from .memory import give_back
 from .messages import Messages
-from .pauses import Pauses, until_next
-from .policy import Policy, compiled_again, read_policy, same_now
+from .policy import Policy, read_policy
 from .programs import ProgramPaths
 from .record import Record
 from .state import State, now
+from .upkeep import Upkeep
 
-UPKEEP_EVERY = 2.0
-RECONCILE_EVERY = 10.0
 REST_AFTER = 1.0  # seconds after a change: the answer comes first, and changes come in bursts
-COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
 _EXHAUSTED = 0xFFFFFFFF
 
 _REFUSALS = (EnforcerError, CompileError, files.FileBusy, OSError, sqlite3.Error)
@@ -80,6 +77,7 @@ class Agent:
         self.memory = RuleMemory()  # the worker's
         self.clock = Clock()
         self.timekeeper = Timekeeper(self)
+        self.upkeep = Upkeep(self)
         self.questions: dict[str, Answer] = {
             "status": self._status,
             "check": self._check,
@@ -93,9 +91,6 @@ class Agent:
         self.config: AgentConfig
         self.state: State
         self.policy: Policy
-        self._programs_due = self._cgroups_due = False
-        self._watching: asyncio.Task[None] | None = None
-        self._joined: Policy | None = None  # whose programs were seen to be right
         self.enforcer: Enforcer
         self.messages: Messages
         self.record: Record
@@ -120,20 +115,9 @@ class Agent:
             self.arrivals = ArrivalWatch(self.enforcer, self.record)
             self.arrivals.follow()
             loop.call_later(REST_AFTER, self._rest)
-            tasks = [
-                asyncio.create_task(self._drain_always()),
-                asyncio.create_task(self._every(UPKEEP_EVERY, self._upkeep)),
-                asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
-                asyncio.create_task(self._every(FLUSH_EVERY, self.captures.flush)),
-                asyncio.create_task(self._every(COUNTDOWN_EVERY, self.countdown.look)),
-                asyncio.create_task(self._every(TICK, self.timekeeper.tick)),
-            ]
+            self.upkeep.begin()
             await self._stop.wait()
-            if self._watching:
-                tasks.append(self._watching)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await self.upkeep.end()
             await server.stop()
             await self.arrivals.close()
             async with self.changing:  # a change under way is finished first
@@ -251,76 +235,8 @@ class Agent:
         self.state.close()
         self._worker.shutdown(wait=False)
 
-    async def _every(self, seconds: float, work: Any) -> None:
-        while True:
-            await until_next(seconds)
-            with self.record.noting(getattr(work, "__name__", "work")):
-                result = work()
-                if asyncio.iscoroutine(result):
-                    await result
-
     async def in_worker(self, work: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._worker, work, *args)
-
-    async def _drain_always(self) -> None:
-        pauses = Pauses(self.enforcer.reader)
-        while True:
-            await pauses.pause()
-            self._drain_and_watch()
-
-    # -- upkeep -----------------------------------------------------------------------
-
-    async def _upkeep(self) -> None:
-        async with self.changing:
-            self.hits.keep_up()
-            mended = await self.in_worker(self.enforcer.mend)
-        if mended:
-            self.record.say("hooks-restored", f"somebody took away {', '.join(mended)}: put back")
-
-    def _drain_and_watch(self) -> None:
-        with self.record.noting("drain"):
-            self.record.drain()
-        self._programs_due |= self.enforcer.identities.due()
-        self._cgroups_due |= self.enforcer.cgroups_made()
-        idle = self._watching is None or self._watching.done()
-        if idle and (self._programs_due or self._cgroups_due):
-            self._watching = asyncio.create_task(self._watch())
-
-    async def _watch(self) -> None:
-        """See to programs that were replaced or made, and to cgroups where that is needed."""
-        with self.record.noting("programs and services"):
-            if self._programs_due:
-                async with self.changing:
-                    self._programs_due = False
-                    changed = await self.in_worker(self.enforcer.refresh_programs)
-                    if changed or self.policy is not self._joined:
-                        await self._join_programs()
-                        self._joined = self.policy
-            if self._cgroups_due:
-                async with self.changing:
-                    self._cgroups_due = False
-                    await self.in_worker(self.enforcer.refresh_services)
-
-    async def _join_programs(self) -> None:
-        """Put another table in force where paths have become, or are no longer, one program."""
-        policy = self.policy
-        same = await self.in_worker(same_now, policy.ruleset)
-        if same == policy.same:
-            return
-        try:
-            fresh = await self.in_worker(compiled_again, policy, policy.table.moment, same)
-        except InputError as error:
-            self.record.problem(f"programs were replaced, and the rules do not fit: {error}")
-            return
-        await self.put_in_force(fresh)
-
-    async def _reconcile(self) -> None:
-        if any(state.mode is not Mode.OFF for state in self.enforcer.servers.values()):
-            async with self.changing:
-                found = await self.in_worker(self.enforcer.reconcile)
-            for inum in found:
-                message = f"network namespace {inum} is covered: somebody listened there unnoticed"
-                self.record.say("namespace-covered", message, netns=inum)
 
     # -- what clients ask -------------------------------------------------------------
 
@@ -430,7 +346,7 @@ class Agent:
             self.record.drain()
             self.record.write_folded()
         self.record.in_force(policy.table)
-        self._joined = None  # what was in force before is kept by nobody
+        self.upkeep.look_anew()
         asyncio.get_running_loop().call_later(REST_AFTER, self._rest)
 
     def _rest(self) -> None:

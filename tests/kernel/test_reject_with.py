@@ -83,7 +83,7 @@ def test_drop_cannot_be_had_of_sk_lookup_and_the_agent_says_so(fresh: Sandbox) -
 @pytest.mark.matrix
 def test_a_request_is_judged_once_whatever_is_in_front(fresh: Sandbox) -> None:
     """Before Linux 5.14 the hook behind cannot tell whether a namespace is covered (sr_is_covered,
-    bpf/owner.h): it judges again, by the same rules."""
+    bpf/task.h): it judges again, by the same rules."""
     again = release() < (5, 14)
     start(fresh, "reset", hooks=BEST)
     with (
