@@ -102,7 +102,7 @@ REQUESTS = (
 )
 
 _AUDIT_PATIENCE = 0.6
-"""Seconds: the agent looks into its buffers ten times a second, the reader at the log likewise."""
+"""Seconds: the agent looks at what has come ten times a second, the reader at the log likewise."""
 
 
 def demo() -> int:
