@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the programs are compiled for besides capacities: offsets, and helpers found by trying.
+"""What the programs are compiled for besides capacities: offsets, and what the verifier knows.
 
-A helper counts as there when a program of every kind of hook that runs in a task may
-call it: in security hooks some came later than in others (bpf_ktime_get_coarse_ns is
-missing from those of Linux 6.1). What is done without one stands in bpf/, beside its macro.
+That is found by trying, and counts as known when it is in a program of every kind of hook
+that runs in a task. What is done without it stands in bpf/, beside its macro.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from . import libbpf
 from .btf import offset_macros
 from .hooks import HOOKS
 
-_TASK_BTF, _COARSE_CLOCK = 158, 160  # enum bpf_func_id (include/uapi/linux/bpf.h)
+_TASK_BTF = 158  # enum bpf_func_id (include/uapi/linux/bpf.h)
 _TASK = ("cgroup", "kernel")
 """Targets of hooks that run in a task (sk_lookup does not)."""
 _CALL, _LOAD64, _LOAD32, _MOVE, _EXIT = 0x85, 0x79, 0x61, 0xB7, 0x95
@@ -42,10 +41,8 @@ def kernel_macros() -> dict[str, int]:
     """
     offsets, kinds = offset_macros(), _kinds()
     typed_task = _of_task(offsets)
-    coarse_clock = _instruction(_CALL, value=_COARSE_CLOCK)
     return offsets | {
         "SR_HAS_TYPED_TASK": int(all(_takes(kind, typed_task) for kind in kinds)),
-        "SR_HAS_COARSE_CLOCK": int(all(_takes(kind, coarse_clock) for kind in kinds)),
     }
 
 

@@ -125,7 +125,6 @@ class Kernel:
             ("bounds", "sr_bound"),
             ("known", "sr_known"),
             ("totals", "sr_totals"),
-            ("hits", "sr_hits"),
             ("listeners", "sr_listener"),
             ("owners", "sr_listener"),
             ("paths", "sr_path"),
@@ -267,12 +266,12 @@ class Kernel:
             self._totals = raw
         return self._lost
 
-    def hits(self, rules: int, generation: int) -> tuple[Any, Any]:
-        """Two arrays of u64, by rule index: requests decided, time of the last in monotonic ns."""
-        dtype, base = abi.dtype("sr_hits"), generation * self.capacity.rules
-        raw = libbpf.lookup_array(self.map("hits"), base, rules, dtype.itemsize * self._cpus)
-        rows = np.frombuffer(raw, dtype).reshape(rules, self._cpus)
-        return rows["count"].sum(axis=1), rows["last"].max(axis=1)
+    def hits(self, rules: int, generation: int) -> Any:
+        """An array of u64, by rule index: how many requests it has decided."""
+        raw = libbpf.lookup_array(
+            self.map("hits"), generation * self.capacity.rules, rules, 8 * self._cpus
+        )
+        return np.frombuffer(raw, np.uint64).reshape(rules, self._cpus).sum(axis=1)
 
     def _per_cpu(self, name: str, struct: str, index: int) -> Any:
         return np.frombuffer(self._raw(name, struct, index), abi.dtype(struct))
@@ -287,7 +286,7 @@ class Kernel:
         return int(np.frombuffer(raw or b"", np.uint64).sum())
 
     def _forget_hits(self, generation: int, rules: int) -> None:
-        size, base = abi.sizeof("sr_hits") * self._cpus, generation * self.capacity.rules
+        size, base = 8 * self._cpus, generation * self.capacity.rules
         try:
             libbpf.update_array(self.map("hits"), base, bytes(size * rules), size)
         except OSError:  # not at once, before Linux 5.13

@@ -183,10 +183,11 @@ struct sr_region {
 	u32 servers; /* bit n: rules of server n ask for its sets; 0: nothing to search */
 };
 
-/* What has to be gathered about the program, and what is known of the sizes. */
+/* What has to be gathered of who asks. */
 #define SR_NEED_PROGRAM 0x1
 #define SR_NEED_DIRECTORIES 0x2
 #define SR_NEED_SERVICE 0x4
+#define SR_NEED_IDS 0x8
 
 struct sr_header {
 	u64 revision;
@@ -235,12 +236,6 @@ struct sr_totals {
 	u64 lost; /* events that found no room or no reader */
 	u64 shut; /* peers turned away from a listener whose listen was rejected */
 	u64 unregistered; /* listeners for which the registry had no room */
-};
-
-/* Per CPU, indexed by generation * SR_RULES + rule. */
-struct sr_hits {
-	u64 count;
-	u64 last; /* CLOCK_MONOTONIC, ns */
 };
 
 /* An inode: what a program or a directory is, whatever it is called. */

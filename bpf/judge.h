@@ -18,16 +18,6 @@
 #define SR_ALLOW 0
 #define SR_DENY 1
 
-/*
- * A clock to some milliseconds, read in passing. Before Linux 5.11, and in the security
- * hooks of 6.1, there is only the exact one.
- */
-#if SR_HAS_COARSE_CLOCK
-#define SR_NOW() bpf_ktime_get_coarse_ns()
-#else
-#define SR_NOW() bpf_ktime_get_ns()
-#endif
-
 #define SR_ADD(counter) __sync_fetch_and_add(&(counter), 1)
 
 static __always_inline u64 sr_ip4(u32 network_order)
@@ -109,9 +99,9 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	event.remote_port = w[SR_W_PORTS] & 0xffff;
 	event.known = w[SR_W_BITS] & (SR_BIT_LOCAL_KNOWN | SR_BIT_REMOTE_KNOWN);
 	event.rule = rule >> SR_RULE_SHIFT;
-	event.uid = w[SR_W_IDS] >> 32;
-	event.gid = w[SR_W_IDS];
 	if (owner) {
+		event.uid = owner->uid;
+		event.gid = owner->gid;
 		event.pid = owner->pid;
 		event.netns = netns;
 		event.cgroup = owner->cgroup;
@@ -122,6 +112,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	} else {
 		u64 file = sr_exe_file();
 
+		sr_ids(&event.uid, &event.gid);
 		event.pid = sr_tgid();
 		event.netns = sr_current_netns();
 		event.cgroup = sr_current_cgroup();
@@ -146,7 +137,7 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 	struct sr_control *c = control.lookup(&zero);
 	struct sr_totals *total = totals.lookup(&row);
 	struct sr_header *h;
-	struct sr_hits *hit;
+	u64 *hit;
 
 	if (!c || !total)
 		return SR_ALLOW;
@@ -181,10 +172,8 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 	}
 	index = generation * SR_RULES + (rule >> SR_RULE_SHIFT);
 	hit = hits.lookup(&index);
-	if (hit && rule >> SR_RULE_SHIFT != SR_NO_RULE) {
-		SR_ADD(hit->count);
-		hit->last = SR_NOW();
-	}
+	if (hit && rule >> SR_RULE_SHIFT != SR_NO_RULE)
+		SR_ADD(*hit);
 	if (rule & SR_REJECT) {
 		if (mode == SR_ENFORCE)
 			SR_ADD(total->rejections);

@@ -43,7 +43,7 @@ BPF_PERCPU_ARRAY(new_cgroup, struct sr_new_cgroup, 1);
 BPF_ARRAY(no_cgroup, struct sr_new_cgroup, 1); /* always zero */
 
 BPF_PERCPU_ARRAY(totals, struct sr_totals, SR_SERVERS);
-BPF_PERCPU_ARRAY(hits, struct sr_hits, 2 * SR_RULES);
+BPF_PERCPU_ARRAY(hits, u64, 2 * SR_RULES); /* how often each rule decided */
 
 BPF_PERCPU_ARRAY(proofs, u64, SR_HOOKS);
 

@@ -67,6 +67,11 @@ FREE: dict[str, int] = dict(
 """What each of them is where a box asks nothing of it."""
 
 
+def any_asks(boxes: np.ndarray, name: Field) -> bool:
+    """Whether a box asks for a field by its piece; its sets are in the bits."""
+    return any(bool((boxes[column] != FREE[column]).any()) for column in COLUMNS_OF[name])
+
+
 def _type_of(column: str) -> str:
     if column.startswith(("local_port", "remote_port")):
         return "=u2"

@@ -20,17 +20,17 @@ from datetime import datetime
 import numpy as np
 
 from . import abi, zone
-from .boxes import Bits, Row, count, entries_of, rows
+from .boxes import Bits, Row, any_asks, count, entries_of, rows
 from .cubes import FREE, Budget, Cube, TooComplex
 from .garbage import uncollected
 from .grid import lay
 from .layout import asked_by, header_of, slots_of, steps_of
-from .model import DefaultRule, Rule, RuleSet, Server, verdict_of
+from .model import DefaultRule, Field, Rule, RuleSet, Server, verdict_of
 from .normal import Vocabulary, cubes_of
 from .pack import pack
 from .plain import PlainBoxes
 from .prune import distinct, reachable
-from .regions import MOST_BOUNDS, ROOM, WORTH, ask_for, build, choose_bits
+from .regions import MOST_BOUNDS, ROOM, WORTH, any_searched, ask_for, build, choose_bits
 from .schedule import rules_at
 from .table import Capacity, CompileError, Limits, Table
 from .tuples import Tuple, choose
@@ -113,6 +113,7 @@ def _compile(
         (abi.C["SR_NEED_PROGRAM"] if vocabulary.programs or vocabulary.directories else 0)
         | (abi.C["SR_NEED_DIRECTORIES"] if vocabulary.directories else 0)
         | (abi.C["SR_NEED_SERVICE"] if vocabulary.units or vocabulary.cgroups else 0)
+        | (abi.C["SR_NEED_IDS"] if _ask_who(entries, regions) else 0)
     )
     header = header_of(revision, needs, words[-3:], len(rules), regions, tuples)
     order = [one.boxes for one in tuples]
@@ -137,6 +138,12 @@ def _compile(
         limits=limits,
         moment=moment,
     )
+
+
+def _ask_who(entries: np.ndarray, regions: np.ndarray) -> bool:
+    """Whether any box asks for the user or the group of whoever makes a request."""
+    who = (Field.USER, Field.GROUP)
+    return any(any_asks(entries, name) or any_searched(regions, name) for name in who)
 
 
 def _words(ruleset: RuleSet, rules: Sequence[Rule | DefaultRule]) -> list[int]:

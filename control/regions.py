@@ -99,6 +99,11 @@ def ask_for(regions: np.ndarray, bits: Bits, asked: list[int]) -> None:
                 regions["servers"][NUMBERS[name]] |= 1 << one
 
 
+def any_searched(regions: np.ndarray, name: Field) -> bool:
+    """Whether a set of a field is asked for (`ask_for`)."""
+    return bool(regions["servers"][NUMBERS[name]])
+
+
 def _bounds(sets: list[tuple[Ranges, int]], last: int) -> np.ndarray:
     """The bounds of one field, ascending from zero, neighbours with different masks."""
     hi, lo, toggles = [np.zeros(1, np.uint64)], [np.zeros(1, np.uint64)], [np.zeros(1, np.uint64)]

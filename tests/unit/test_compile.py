@@ -112,6 +112,18 @@ def test_an_unknown_field_matches_only_negated_comparisons() -> None:
         assert walk.decide(negative, unknown).rule == "x"
 
 
+def test_who_asks_is_gathered_where_rules_name_users_or_groups() -> None:
+    named = abi.C["SR_NEED_IDS"]
+    many = tuple((one, one) for one in range(1000, 9000, 2))
+    port = Comparison(Field.REMOTE_PORT, ((80, 80),))
+    assert not compiled(rule("x", port)).needs & named
+    for field in (Field.USER, Field.GROUP):
+        for ranges in (((1000, 1000),), many):
+            for negated in (False, True):
+                who = Comparison(field, ranges, negated=negated)
+                assert compiled(rule("x", port), rule("y", who)).needs & named
+
+
 def test_a_program_is_known_by_its_path_and_by_its_directories() -> None:
     table = compiled(
         rule("curl", Comparison(Field.PROGRAM, paths=("/usr/bin/curl",))),
