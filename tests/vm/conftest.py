@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machines of a run: three at a time, begun when the first of their tests is due."""
+"""The machines of a run: two at a time, begun when the first of their tests is due."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from . import machine
 from .machine import Outcome
 from .plan import Plan, carry_out
 
-AT_A_TIME = 3
+AT_A_TIME = 2
 SUMMARIES = pytest.StashKey[list[str]]()
 _TELL_EVERY = 30  # seconds
 
