@@ -8,6 +8,7 @@ a cgroup of its own, runs agent and requests inside, and removes both at the end
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import subprocess
@@ -107,7 +108,7 @@ _AUDIT_PATIENCE = 0.6
 
 def demo() -> int:
     """Run until SIGINT or SIGTERM; 0 when everything could be shown."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    _interrupt_at_sigterm()
     with _scratch() as (root, cgroup), _network(root.name) as network:
         paths = Paths(root)
         paths.rules.parent.mkdir(parents=True)
@@ -138,8 +139,17 @@ def _command() -> Path:
     return Path(sys.executable).parent / "sockrules"
 
 
-def _interrupt(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt
+def _interrupt_at_sigterm() -> None:
+    """In this process alone: pyroute2 ends children, forks of it, by SIGTERM, and what unwound
+    there would take the demonstration's network away."""
+    here = os.getpid()
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        if os.getpid() != here:
+            os._exit(0)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 @contextlib.contextmanager
