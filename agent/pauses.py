@@ -16,6 +16,7 @@ from .reader import Reader
 
 LIVE = 0.1  # seconds: how live `audit --follow` is
 IDLE = 0.5  # the same while nothing comes; what does come then is looked at at once
+SOONEST = 0.05  # seconds from one look to the next: whoever changes directories sets no pace
 
 
 async def until_next(seconds: float) -> None:
@@ -34,6 +35,7 @@ class Pauses:
         self._reader = reader
         self._loop = asyncio.get_running_loop()
         self._came = asyncio.Event()
+        self._ended = self._loop.time()
         reader.woken = self._woken
         self._loop.add_reader(inotify.waiting(), self._changed)
 
@@ -41,7 +43,9 @@ class Pauses:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_left(IDLE if self._reader.asleep else LIVE)):
                 await self._came.wait()
+        await asyncio.sleep(self._ended + SOONEST - self._loop.time())
         self._came.clear()
+        self._ended = self._loop.time()
 
     def _woken(self) -> None:
         """In the reader's thread."""
