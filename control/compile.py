@@ -34,6 +34,7 @@ from .regions import MOST_BOUNDS, ROOM, WORTH, any_searched, ask_for, build, cho
 from .schedule import rules_at
 from .table import Capacity, CompileError, Limits, Table
 from .tuples import Tuple, choose
+from .unique import unique_values
 from .windows import open_windows
 
 _WORK = 4_000_000  # cubes looked at in one compilation: some ten seconds
@@ -334,7 +335,7 @@ def _too_many_steps(
     starts = heavy.ends - heavy.sizes
     at = int(np.argmax(heavy.sizes))
     bucket = entries[heavy.boxes[int(starts[at]) : int(heavy.ends[at])]]
-    count = len(np.unique(bucket["rule"]))
+    count = len(unique_values(bucket["rule"]))
     return CompileError(
         f"a request could take {steps} steps, {limits.steps} are allowed: "
         f"{len(bucket)} boxes of {count} rules cannot be told apart by any exact field",

@@ -22,6 +22,7 @@ from .areas import NUMERIC, Area, contains, has, meet, only, overlaps, without
 from .cubes import Budget, TooComplex
 from .ranges import Ranges
 from .sets import DOMAINS, ValueSet, explicit
+from .unique import unique_values
 
 _GREEDY = 12  # with more covers than this a point is looked for before cutting
 _LONG = 32  # what a set costs at most to be looked at: it is searched by bisection
@@ -184,7 +185,7 @@ class Index:
         self._plain = np.array(
             [last and _plain(area, whole) for area, last in zip(areas, lasting, strict=True)], bool
         )
-        spread = [len(np.unique(low)) for low in self._low]
+        spread = [len(unique_values(low)) for low in self._low]
         self._order = sorted(range(len(spread)), key=lambda at: -spread[at])
         self._live = np.zeros(len(areas), np.int64)
         self._live_low, self._live_high = np.zeros_like(self._low), np.zeros_like(self._high)

@@ -34,6 +34,7 @@ from .model import Field, Server
 from .sets import DOMAINS
 from .shapes import Boxes, firsts_of
 from .tuples import Tuple
+from .unique import unique_values
 
 _CROWDS = (12, 48, 160)  # buckets larger than this go into the grid; each is tried
 _DIGITS = (12, 9, 6)  # of a grid; fewer where there would be too many pairs
@@ -78,7 +79,7 @@ class _Axis:
             self._order = np.sort(np.concatenate((self.starts, self.ends)))
         order = self._order
         wanted = len(order) * np.arange(1, 1 << digits) // (1 << digits)
-        inner = np.unique(order[wanted])
+        inner = unique_values(order[wanted])
         last = len(self.points) - 1
         inner = inner[(inner > 0) & (inner < last)]
         return np.concatenate(([0], inner, [last]))
@@ -149,7 +150,7 @@ def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, needed: bool) -> La
     tried = -1
     for crowd in _CROWDS:
         crowds = [bucket for one in tuples for bucket in _crowds(one, crowd)]
-        members = np.unique(np.concatenate(crowds)) if crowds else np.zeros(0, np.int64)
+        members = unique_values(np.concatenate(crowds)) if crowds else np.zeros(0, np.int64)
         if not 0 < len(members) != tried:
             continue
         tried = len(members)
@@ -385,12 +386,13 @@ def _table(
         word |= stretch.astype(np.uint64) << np.uint64(place)
     server = (e["bits_value"][chosen] & np.uint64(SERVER_BITS)) << np.uint64(32)
     hashes = word * np.uint64(abi.C["SR_ODD_0"]) + server * np.uint64(abi.C["SR_ODD_1"])
-    distinct = len(np.unique(hashes))
+    distinct = len(unique_values(hashes))
     narrow = max(4, (2 * distinct - 1).bit_length())
     found: list[tuple[int, int, Indices, Indices]] = []
     for width in range(narrow, narrow + 3):
         slot = (hashes >> np.uint64(64 - width)).astype(np.int64)
-        together = np.unique(slot << 32 | chosen)  # by slot, then by rule: boxes are in its order
+        # by slot, then by rule: boxes are in its order
+        together = unique_values(slot << 32 | chosen)
         counts = np.bincount(together >> 32, minlength=1 << width)
         found.append((int(counts.max()), width, together & 0xFFFFFFFF, np.cumsum(counts)))
     largest, width, order, ends = min(found, key=lambda one: one[:2])
@@ -398,7 +400,7 @@ def _table(
         mask=(SERVER_BITS << 32, 0, 0, 0, 0, 0, 0),
         bits=mask,
         shift=64 - width,
-        firsts=firsts_of(boxes[np.unique(chosen)]),
+        firsts=firsts_of(boxes[unique_values(chosen)]),
         boxes=order,
         ends=ends,
         worst=(largest, largest, largest),

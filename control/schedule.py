@@ -84,7 +84,7 @@ def _rule_at(rule: Rule, moment: datetime) -> Rule:
 def _times(condition: Condition) -> list[Time]:
     """The questions about the time in a condition, in any order, however deep it is."""
     found: list[Time] = []
-    todo = [condition]
+    todo = list(condition.parts) if type(condition) is And else [condition]
     while todo:
         asked = todo.pop()
         if type(asked) is Comparison:  # as nearly all are
