@@ -11,6 +11,7 @@ text and the same offsets; where the versions differ, the machine compiles itsel
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -20,7 +21,7 @@ from pathlib import Path
 from sockrules.agent.bytecode import digest, pack
 from sockrules.agent.compiler import compile_apart, compiler_version, source_text
 from sockrules.agent.features import kernel_macros
-from sockrules.agent.kernel import capacity_for
+from sockrules.agent.kernel import STEP_CLASSES, capacity_for
 from sockrules.agent.loader import Capacity
 from sockrules.control.compile import compile_table
 from sockrules.control.model import RuleSet
@@ -55,16 +56,26 @@ def capacity() -> Capacity:
     return capacity_for(compile_table(RuleSet(()), ()))
 
 
-def flags() -> list[str]:
-    """What the agent gives the compiler on the running kernel."""
-    macros = {**capacity().macros(), **kernel_macros()}
+def longest() -> Capacity:
+    """The same with the longest walk that there is."""
+    return dataclasses.replace(capacity(), steps=STEP_CLASSES[-1])
+
+
+def flags(wanted: Capacity | None = None) -> list[str]:
+    """What the agent gives the compiler on the running kernel; of `capacity`, unless said."""
+    macros = {**(wanted or capacity()).macros(), **kernel_macros()}
     return [f"-D{name}={value}" for name, value in macros.items()]
 
 
 def main() -> None:
     directory = Path(sys.argv[1])
     Path(KEPT).mkdir(exist_ok=True)
-    wanted, compiler = flags(), compiler_version()
+    for wanted in (capacity(), longest()):
+        _ask(directory, flags(wanted))
+
+
+def _ask(directory: Path, wanted: list[str]) -> None:
+    compiler = compiler_version()
     key = digest(source_text(), sorted(wanted), compiler)
     print(ASKED + json.dumps({"key": key, "flags": wanted, "compiler": compiler}), flush=True)
     until = time.monotonic() + _PATIENCE
