@@ -122,6 +122,10 @@ class Captures:
 
     # -- writing ----------------------------------------------------------------------
 
+    def has_waiting(self) -> bool:
+        """Whether there is something that is not in the database yet."""
+        return bool(self._pending or self._lost or self._refused or self._unsaid)
+
     async def flush(self) -> None:
         """Write what is in memory and forget what is too old. Raises what the database raises."""
         self._take_back()

@@ -9,7 +9,8 @@ Theory. Between the moment a table is made for and the boundary after it nothing
 changes. So there is nothing to watch but whether the clock shows a time in
 between: a step forwards leaves it at the boundary, a step back only matters
 when it leads to before that moment, and a new zone is another clock. A look
-twice a second costs microseconds and needs no timer that could be cancelled.
+twice a second, where any rule asks for the time, costs microseconds and needs no timer
+that could be cancelled.
 """
 
 from __future__ import annotations
@@ -53,6 +54,10 @@ class Timekeeper:
         self._table: Table | None = None
         self._moment: datetime | None = None
         self._boundary: datetime | None = None
+
+    def is_needed(self) -> bool:
+        """Whether the table in force asks for the time, as far as the last look knows."""
+        return self._moment is not None
 
     async def tick(self) -> None:
         """Look at the clock; put another table in force when its time has come."""

@@ -84,6 +84,10 @@ class Countdown:
             self._to_say.append(_taken_back(unconfirmed, back.revision, number))
         return policy
 
+    def is_running(self) -> bool:
+        """Whether a revision waits to be confirmed, or something to be said of one."""
+        return bool(self._to_say) or self.pending.waiting is not None
+
     async def look(self) -> None:
         """Take back what was not confirmed in time. To be called every now and then."""
         while self._to_say:

@@ -289,7 +289,8 @@ class Enforcer:
     def mend(self) -> list[str]:
         """Put back hooks and pins that somebody took away; their names."""
         links = self.attachment.links
-        mount_bpffs()
+        if links.lost_pins():
+            mount_bpffs()
         mended = links.restore_pins()
         detached = links.detached(links.attached())
         if detached:

@@ -98,9 +98,13 @@ class Links:
         if link is not None:
             os.close(link)
 
+    def lost_pins(self) -> list[str]:
+        """The paths of links that somebody unpinned."""
+        return [path for path in self._held if not os.path.exists(path)]
+
     def restore_pins(self) -> list[str]:
-        """Pin again what somebody unpinned meanwhile; the names of these links."""
-        lost = [path for path in self._held if not os.path.exists(path)]
+        """Pin these again; their names."""
+        lost = self.lost_pins()
         for path in lost:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._pin(self._held[path][0], path)
@@ -148,15 +152,18 @@ class Links:
 
     def attached(self) -> tuple[Hook, ...]:
         """The hooks that have a pinned link."""
-        return tuple(
-            hook for hook in HOOKS if os.path.exists(self._path(hook)) or self.numbers(hook)
-        )
+        names = self._names()
+        return tuple(hook for hook in HOOKS if hook.name in names or _numbers(hook, names))
 
     def numbers(self, hook: Hook) -> set[int]:
         """The network namespaces to which a hook has a pinned link, dead ones included."""
-        names = (path.name for path in self.directory.glob(f"{hook.name}-*"))
-        numbers = (name.removeprefix(f"{hook.name}-") for name in names)
-        return {int(number) for number in numbers if number.isdecimal()}
+        return _numbers(hook, self._names())
+
+    def _names(self) -> list[str]:
+        try:
+            return os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
 
     def is_alive(self, hook: Hook, number: int) -> bool:
         """Whether a link is attached to its network namespace still; not if that is gone."""
@@ -178,6 +185,12 @@ class Links:
         self.sweep()
         with contextlib.suppress(OSError):
             self.directory.rmdir()
+
+
+def _numbers(hook: Hook, names: Iterable[str]) -> set[int]:
+    prefix = f"{hook.name}-"
+    numbers = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return {int(number) for number in numbers if number.isdecimal()}
 
 
 def _replace(link: int, hook: Hook, program_fd: int, number: int | None) -> bool:

@@ -36,7 +36,7 @@ from .message_store import Store
 _MESSAGE = abi.C["SR_MESSAGE"]
 _MOST_WAITING = 20_000
 _AT_ONCE = 500
-_TICK = 1.0  # seconds between looks at what is due when there is nothing to deliver
+_TICK = 2.0  # seconds between looks at what is due when there is nothing to deliver
 _PATIENCE = 5.0  # seconds that the end of the agent waits for what is left
 
 

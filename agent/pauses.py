@@ -3,7 +3,7 @@
 that end when something does.
 
 All that is done now and then is done at the same moments, multiples of how often it is done:
-one awakening serves for all. An agent that has nothing to do wakes some two times a second.
+one awakening serves for all. An agent that has nothing to do wakes once in two seconds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from . import inotify
 from .reader import Reader
 
 LIVE = 0.1  # seconds: how live `audit --follow` is
-IDLE = 0.5  # the same while nothing comes; what does come then is looked at at once
+IDLE = 2.0  # the same while nothing comes; what does come then is looked at at once
 SOONEST = 0.05  # seconds from one look to the next: whoever changes directories sets no pace
 
 

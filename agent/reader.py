@@ -17,7 +17,7 @@ from .rings import Rings
 
 EVERY = 0.05  # seconds; a ring of 64 pages holds some 1 400 events
 _ASLEEP_AFTER = 20  # rounds that brought nothing
-_LONGEST_SLEEP = 1.0  # seconds
+_LONGEST_SLEEP = 5.0  # seconds
 
 
 class Reader:

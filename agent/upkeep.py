@@ -5,6 +5,7 @@ programs, cgroups and network namespaces, writing, and looking at the clock."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..control.model import Mode
@@ -17,7 +18,8 @@ from .policy import Policy, compiled_again, same_now
 if TYPE_CHECKING:
     from .daemon import Agent
 
-MEND_EVERY = 2.0  # seconds
+SELDOM = 2.0  # seconds
+MEND_EVERY = SELDOM
 RECONCILE_EVERY = 10.0
 COUNTDOWN_EVERY = 0.5  # how late an unconfirmed revision is taken back at most
 
@@ -38,9 +40,15 @@ class Upkeep:
             asyncio.create_task(self._drain_always()),
             asyncio.create_task(self._every(MEND_EVERY, self._mend)),
             asyncio.create_task(self._every(RECONCILE_EVERY, self._reconcile)),
-            asyncio.create_task(self._every(FLUSH_EVERY, agent.captures.flush)),
-            asyncio.create_task(self._every(COUNTDOWN_EVERY, agent.countdown.look)),
-            asyncio.create_task(self._every(TICK, agent.timekeeper.tick)),
+            asyncio.create_task(
+                self._every(FLUSH_EVERY, agent.captures.flush, agent.captures.has_waiting)
+            ),
+            asyncio.create_task(
+                self._every(COUNTDOWN_EVERY, agent.countdown.look, agent.countdown.is_running)
+            ),
+            asyncio.create_task(
+                self._every(TICK, agent.timekeeper.tick, agent.timekeeper.is_needed)
+            ),
         ]
 
     async def end(self) -> None:
@@ -54,9 +62,12 @@ class Upkeep:
         """Another policy is in force; the one before is kept by nobody."""
         self._joined = None
 
-    async def _every(self, seconds: float, work: Any) -> None:
+    async def _every(
+        self, seconds: float, work: Any, needed: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Where it is not needed the work is done now and then all the same."""
         while True:
-            await until_next(seconds)
+            await until_next(seconds if needed() else SELDOM)
             with self._agent.record.noting(getattr(work, "__name__", "work")):
                 result = work()
                 if asyncio.iscoroutine(result):
