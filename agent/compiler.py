@@ -26,19 +26,19 @@ from typing import Any
 
 from . import libbpf
 from .bytecode import Compiled, MapSpec, pack, relocate, unpack
-from .hooks import HOOKS, PROBE, TRACKERS
+from .hooks import FLUSH, HOOKS, PROBE, TRACKERS
 
 BPF_DIR = Path(__file__).parent.parent / "bpf"
 SOURCES = (
     *("connect.c", "listen.c", "listeners.c", "accept.c", "mac.c"),
-    *("services.c", "probe.c"),
+    *("services.c", "probe.c", "flush.c"),
 )
 MAPS = (
     *("control", "headers", "entries", "rests", "slots", "bounds"),
     *("known", "totals", "hits", "proofs"),
     *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
     *("overflowed", "places", "namespaces", "arrivals", "paths", "no_path", "events"),
-    *("doorbell", "asleep"),
+    *("recent_paths", "stages", "doorbell", "asleep"),
     *("names", "cgroups", "cgroup_paths", "tracking", "new_cgroup", "no_cgroup"),
 )
 _PATIENCE = 120  # seconds; some 2 are needed
@@ -80,9 +80,7 @@ def compile_apart(text: str, flags: Sequence[str]) -> Compiled:
         raise CompileError(f"the compiler was not done in {_PATIENCE} s") from None
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-8:]
-        raise CompileError(
-            "\n".join([f"the compiler ended with status {done.returncode}", *said])
-        )
+        raise CompileError("\n".join([f"the compiler ended with status {done.returncode}", *said]))
     return unpack(done.stdout)
 
 
@@ -125,7 +123,7 @@ def main() -> None:
                 {name: _spec(fd) for name, fd in fds.items()},
                 {
                     hook.function: relocate(_bytecode(module, hook.function), numbers)
-                    for hook in (*HOOKS, *TRACKERS, PROBE)
+                    for hook in (*HOOKS, *TRACKERS, PROBE, FLUSH)
                 },
             )
         )

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bytes from the perf buffers to audit documents.
 
-`decode` is pure: bytes in, an Event out. `document` words an Event with Elastic
-Common Schema names (https://www.elastic.co/guide/en/ecs/current); what the
-schema has no name for stands below `sockrules`.
+`events_in` and `decode` are pure: a record in, its events out. `document` words an
+Event with Elastic Common Schema names (https://www.elastic.co/guide/en/ecs/current);
+what the schema has no name for stands below `sockrules`.
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,6 +21,8 @@ from ..control.services import unit_of
 from .hooks import HOOK_NAMES
 
 _STRUCT = abi.packer("sr_event")
+_BATCH = abi.sizeof("sr_batch")
+_HEAD = _BATCH - abi.C["SR_BATCH"] * _STRUCT.size  # bytes before the events of a batch
 _UNKNOWN_ID = 0xFFFFFFFF
 _MAPPED = 0xFFFF
 
@@ -73,6 +76,15 @@ class Event:
             self.local_address, self.local_port, self.remote_address, self.remote_port,
             self.user, self.pid, self.program, self.cgroup,
         )  # fmt: skip
+
+
+def events_in(record: bytes) -> list[bytes]:
+    """The events of a record of the ring: struct sr_batch, or one struct sr_event alone."""
+    if len(record) < _BATCH:
+        return [record]
+    absent = int.from_bytes(record[:_HEAD], sys.byteorder)
+    end = _HEAD + _STRUCT.size * max(abi.C["SR_BATCH"] - absent, 0)
+    return [record[at : at + _STRUCT.size] for at in range(_HEAD, end, _STRUCT.size)]
 
 
 def decode(data: bytes) -> Event:

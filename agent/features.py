@@ -22,6 +22,8 @@ _TASK = ("cgroup", "kernel")
 """Targets of hooks that run in a task (sk_lookup does not)."""
 _CALL, _LOAD64, _LOAD32, _MOVE, _EXIT = 0x85, 0x79, 0x61, 0xB7, 0x95
 _IF_NOT_EQUAL = 0x5D
+_STORE_NUMBER, _ATOMIC, _ADD_AND_FETCH = 0x7A, 0xDB, 0x01  # of 64 bits; BPF_ADD | BPF_FETCH
+_FRAME = 10  # the register that points behind the stack
 
 
 class _Kind(NamedTuple):
@@ -43,6 +45,7 @@ def kernel_macros() -> dict[str, int]:
     typed_task = _of_task(offsets)
     return offsets | {
         "SR_HAS_TYPED_TASK": int(all(_takes(kind, typed_task) for kind in kinds)),
+        "SR_HAS_FETCH": int(all(_takes(kind, _FETCH) for kind in kinds)),
     }
 
 
@@ -103,3 +106,13 @@ def _instruction(
     """struct bpf_insn; its registers share a byte, in the order of the host's bit fields."""
     registers = source << 4 | to if sys.byteorder == "little" else to << 4 | source
     return struct.pack("=BBhi", code, registers, offset, value)
+
+
+_FETCH = b"".join(
+    (
+        _instruction(_MOVE, to=0, value=1),
+        _instruction(_STORE_NUMBER, to=_FRAME, offset=-8, value=0),
+        _instruction(_ATOMIC, to=_FRAME, source=0, offset=-8, value=_ADD_AND_FETCH),
+    )
+)
+"""Adding to a word in memory, and getting what was there before."""

@@ -82,6 +82,9 @@ TRACKERS = (
 PROBE = Hook("probe", "sr_probe", 6, -1, "nothing")
 """The test run: an XDP program that is loaded and never attached."""
 
+FLUSH = Hook("flush", "sr_flush", 17, -1, "nothing")
+"""Run by the reader of events, to have those that are not handed over yet."""
+
 
 @dataclass(frozen=True, slots=True)
 class Way:

@@ -125,6 +125,7 @@ class Kernel:
             ("bounds", "sr_bound"),
             ("known", "sr_known"),
             ("totals", "sr_totals"),
+            ("stages", "sr_stage"),
             ("listeners", "sr_listener"),
             ("owners", "sr_listener"),
             ("paths", "sr_path"),
@@ -315,7 +316,12 @@ class Kernel:
         return self.loaded.programs[PROBE.name]
 
     def silence(self) -> None:
-        """Hand over the last events; what is decided from now on is counted as lost."""
+        """Hand over the last events; what is decided from now on is counted as lost.
+
+        What other programs gather meanwhile, in the map that is shared, stays there for them.
+        """
+        if self.loaded.events:
+            self.loaded.events.gather_no_more()
         for cpu in range(self._cpus):
             libbpf.delete(self.map("events"), cpu.to_bytes(4, sys.byteorder))
         grace_period()

@@ -396,6 +396,17 @@ def test_run(program_fd: int, data: bytes, repeat: int = 1) -> tuple[int, bytes,
     return opts.retval, out.raw[: opts.data_size_out], opts.duration
 
 
+def call(program_fd: int, argument: int) -> None:
+    """Run a raw tracepoint's program once, with one argument (Linux 5.10)."""
+    context = ctypes.c_uint64(argument)
+    opts = _TestRunOpts(
+        sz=ctypes.sizeof(_TestRunOpts),
+        ctx_in=ctypes.addressof(context),
+        ctx_size_in=ctypes.sizeof(context),
+    )
+    _check(libbpf().bpf_prog_test_run_opts(program_fd, ctypes.byref(opts)), "run a program")
+
+
 def possible_cpus() -> int:
     """How many values a per-CPU map has."""
     return _check(libbpf().libbpf_num_possible_cpus(), "count the CPUs")

@@ -18,15 +18,17 @@ from ..control import abi
 from . import libbpf
 from .bytecode import Cache, Compiled, MapSpec, digest, relocate, stamped
 from .compiler import compile_apart, compiler_version, source_text
-from .hooks import Hook
+from .hooks import FLUSH, Hook
 from .instances import Instances, NoInstance
 from .perf import PerfBuffer
 from .rings import Rings
 
-PINNED = ("listeners", "owners", "namespaces", "totals")
+PINNED = ("listeners", "owners", "namespaces", "totals", "stages")
 """Maps that one agent hands to the next (bpf/maps.h)."""
 
 _PERF_EVENT_ARRAY = 4
+_BY_CPU = ("stages",)
+"""Other maps with an element for each CPU."""
 _LOG_TAIL = 6
 
 
@@ -100,8 +102,15 @@ class Loaded:
         return _load_one(hook, code)
 
     def open_events(self, take: Callable[[int, bytes], None], pages: int) -> Rings:
-        """`take(cpu, bytes)` gets a copy of each event; `pages` are those of one CPU's ring."""
-        self.events = Rings(self.maps, take, pages)
+        """`take(cpu, bytes)` gets a copy of each record; `pages` are those of one CPU's ring.
+
+        Raises:
+            OSError: the kernel has no room for them, or refuses FLUSH.
+        """
+        self.need((FLUSH,))
+        if FLUSH.name in self.refused:
+            raise OSError(f"the kernel refuses to hand over events: {self.refused[FLUSH.name]}")
+        self.events = Rings(self.maps, self.programs[FLUSH.name], take, pages)
         return self.events
 
     def open_arrivals(self, take: Callable[[int, bytes], None]) -> None:
@@ -186,7 +195,8 @@ def _map(name: str, spec: MapSpec, pins: Path | None) -> int:
     found = libbpf.get_pinned(path) if path else None
     if found is not None:
         return found
-    entries = libbpf.possible_cpus() if spec.type == _PERF_EVENT_ARRAY else spec.max_entries
+    by_cpu = spec.type == _PERF_EVENT_ARRAY or name in _BY_CPU
+    entries = libbpf.possible_cpus() if by_cpu else spec.max_entries
     fd = libbpf.map_create(name, spec.type, spec.key_size, spec.value_size, entries, spec.flags)
     if path:
         libbpf.pin(fd, path)

@@ -50,7 +50,7 @@ class PerfBuffer:
 
     Args:
         map_fd: the map; its elements are set to the rings.
-        take: gets (cpu, bytes): a copy of each event. The kernel pads events, so there
+        take: gets (cpu, bytes): a copy of each record. The kernel pads records, so there
             may be some bytes behind what was sent.
         pages: of one ring, a power of two.
         wakes: each event makes `waiting` readable.
@@ -112,12 +112,18 @@ class PerfBuffer:
     def closed(self) -> bool:
         return self._handle is None
 
-    def consume(self) -> int:
-        """Hand over all events that wait; how many they were. From any thread."""
+    def consume(self, more: Callable[[], bool] = lambda: False) -> int:
+        """Hand over all records that wait; how many they were. From any thread.
+
+        `more` is called when there is room in the rings, while no other thread closes the
+        buffer; what it has put there is handed over too, if it says that it has.
+        """
         with self._reading:
             before = self._taken
             if self._handle:
                 self._consume(self._handle)
+                if more():
+                    self._consume(self._handle)
             return self._taken - before
 
     def close(self) -> None:

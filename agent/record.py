@@ -23,12 +23,12 @@ from ..control.model import DefaultRule, Rule
 from ..control.names import Names
 from ..control.table import Table
 from .audit import Folder, Log
-from .events import Event, EventError, ProgramId, decode, document, state_document
+from .events import Event, EventError, ProgramId, decode, document, events_in, state_document
 from .kernel import Kernel
 from .state import State
 
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
-_WAITING_MOST = 1 << 18  # events that wait to be worded: some 60 MB
+_WAITING_MOST = 1 << 15  # records that wait to be worded, of some events each: some 60 MB
 _LOSSES_EVERY = 500_000_000  # ns between looks at the counters
 _LOST_REPORTED = "lost-events-reported"
 _TOLD = abi.C["SR_AUDIT"] | abi.C["SR_REJECT"]
@@ -80,14 +80,14 @@ class Record:
     # -- events -----------------------------------------------------------------------
 
     def take(self, cpu: int, data: bytes) -> None:
-        """Called for each event while a buffer is consumed: no more than keeping the bytes.
+        """Called for each record while a buffer is consumed: no more than keeping the bytes.
 
         From any thread; what is too much to be worded is counted as lost.
         """
         if len(self._waiting) < _WAITING_MOST:
             self._waiting.append(data)
         else:
-            self._overrun[cpu] += 1
+            self._overrun[cpu] += len(events_in(data))
 
     def drain(self) -> None:
         """Take what waits in the buffers, word it, write it, and report what was lost."""
@@ -115,11 +115,12 @@ class Record:
         """The events taken so far, in the order in which they happened on all CPUs."""
         events = []
         while self._waiting:
-            self.received += 1
-            try:
-                events.append(decode(self._waiting.popleft()))
-            except EventError:
-                self.malformed += 1
+            for data in events_in(self._waiting.popleft()):
+                self.received += 1
+                try:
+                    events.append(decode(data))
+                except EventError:
+                    self.malformed += 1
         return sorted(events, key=lambda event: event.monotonic)
 
     def write_folded(self) -> None:

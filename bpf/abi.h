@@ -390,6 +390,22 @@ struct sr_event {
 	u8 comm[16];
 };
 
+/* Events that one CPU hands over together; a power of two. */
+#define SR_BATCH 16
+
+/* A record of the ring is this, or one struct sr_event alone. */
+struct sr_batch {
+	u64 absent; /* how many of the last events did not come */
+	struct sr_event event[16]; /* SR_BATCH */
+};
+
+/* What a CPU gathers (stage.h). */
+struct sr_stage {
+	u64 taken; /* places given away; SR_BATCH and above: it is being handed over */
+	u64 done; /* of these, those that are written */
+	struct sr_batch batch;
+};
+
 /* The test run: a frame of SR_WORDS words, then room for the rule word. */
 struct sr_probe {
 	u64 word[8];

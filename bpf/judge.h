@@ -14,6 +14,7 @@
 
 #include "decide.h"
 #include "owner.h"
+#include "stage.h"
 
 #define SR_ALLOW 0
 #define SR_DENY 1
@@ -82,6 +83,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 				    u32 netns, struct sr_totals *total)
 {
 	struct sr_event event = {};
+	u32 lost;
 
 	event.version = SR_ABI_VERSION;
 	event.size = sizeof(event);
@@ -118,10 +120,11 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 		event.cgroup = sr_current_cgroup();
 		sr_comm(event.comm);
 		sr_program(file, &event.program);
-		sr_remember_path(file, &event.program);
+		sr_remember_path(file, &event.program, event.monotonic);
 	}
-	if (events.perf_submit(ctx, &event, sizeof(event)))
-		SR_ADD(total->lost);
+	lost = sr_hand_over(ctx, &event);
+	if (lost)
+		__sync_fetch_and_add(&total->lost, lost);
 	sr_ring(ctx);
 }
 

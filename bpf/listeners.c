@@ -81,7 +81,7 @@ static __always_inline void sr_enter_owner(struct sr_listener *entry,
 	sr_program(file, &entry->owner.program);
 	if (file) {
 		sr_record_above(file, &entry->owner);
-		sr_remember_path(file, &entry->owner.program);
+		sr_remember_path(file, &entry->owner.program, bpf_ktime_get_ns());
 	}
 }
 

@@ -3,10 +3,10 @@
  * The maps. Capacities are given by the agent: SR_ENTRIES, SR_SLOTS, SR_BOUNDS
  * and SR_RULES are per generation, there are two; SR_STEPS bounds the walk.
  *
- * `listeners`, `owners`, `namespaces` and `totals` are pinned (agent/loader.py) and
- * shared by one agent and the next: which sockets listen, where sk_lookup is
- * attached, and what was counted while no agent ran, is lost otherwise. The rest is
- * made anew by each agent and replaced together with the programs.
+ * `listeners`, `owners`, `namespaces`, `totals` and `stages` are pinned (agent/loader.py)
+ * and shared by one agent and the next: which sockets listen, where sk_lookup is
+ * attached, what was counted while no agent ran and the last events of then are lost
+ * otherwise. The rest is made anew by each agent and replaced together with the programs.
  */
 #ifndef SOCKRULES_MAPS_H
 #define SOCKRULES_MAPS_H
@@ -24,6 +24,14 @@ struct sr_new_cgroup {
 	u32 whole; /* the last of them is that of the path */
 	u32 start; /* where the slash before the component stands */
 	u32 inner; /* a component that is no slice has been passed */
+};
+
+/* A program whose path was seen to be in `paths`, at its inode's number modulo SR_RECENT. */
+#define SR_RECENT 64
+struct sr_recent {
+	struct sr_inode program;
+	u64 name_hash;
+	u64 until; /* CLOCK_MONOTONIC, ns */
 };
 
 BPF_ARRAY(control, struct sr_control, 1);
@@ -66,8 +74,11 @@ BPF_CGROUP_ARRAY(governed, 1);
 
 BPF_TABLE("lru_hash", struct sr_inode, struct sr_path, paths, 2048);
 BPF_ARRAY(no_path, struct sr_path, 1);
+BPF_PERCPU_ARRAY(recent_paths, struct sr_recent, SR_RECENT);
 
 BPF_PERF_OUTPUT(events);
+/* As many as CPUs (agent/loader.py); the reader sees in memory which of them hold something. */
+BPF_F_TABLE("array", u32, struct sr_stage, stages, 1, BPF_F_MMAPABLE);
 /* Wakes the reader of `events`, which asks for it by 1 in `asleep` when long nothing came. */
 BPF_PERF_OUTPUT(doorbell);
 BPF_ARRAY(asleep, u32, 1);

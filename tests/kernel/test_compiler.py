@@ -13,7 +13,7 @@ from sockrules.agent import compiler
 from sockrules.agent.bytecode import Cache
 from sockrules.agent.compiler import CompileError, compile_apart
 from sockrules.agent.features import kernel_macros
-from sockrules.agent.hooks import HOOKS, PROBE, TRACKERS
+from sockrules.agent.hooks import FLUSH, HOOKS, PROBE, TRACKERS
 from sockrules.agent.loader import PINNED, Capacity, compiled, load
 
 from .control_flow import fallen_into
@@ -31,7 +31,7 @@ def test_what_was_kept_is_what_was_compiled(
 ) -> None:
     cache, offsets = Cache(tmp_path / "programs"), kernel_macros()
     fresh = compiled(SMALL, offsets, cache)
-    assert set(fresh.programs) == {hook.function for hook in (*HOOKS, *TRACKERS, PROBE)}
+    assert set(fresh.programs) == {hook.function for hook in (*HOOKS, *TRACKERS, PROBE, FLUSH)}
     monkeypatch.setattr("sockrules.agent.loader.compile_apart", None)
     assert compiled(SMALL, offsets, cache) == fresh
 

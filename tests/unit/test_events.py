@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sockrules.agent.events import EventError, ProgramId, decode, document, state_document
+from sockrules.agent.events import (
+    EventError,
+    ProgramId,
+    decode,
+    document,
+    events_in,
+    state_document,
+)
 from sockrules.agent.hooks import HOOK_NAMES
 from sockrules.control import abi
 from sockrules.control.model import Mode, Server
@@ -107,6 +115,31 @@ def test_what_the_kernel_does_not_know_is_none() -> None:
 def test_what_is_not_an_event_is_refused(data: bytes) -> None:
     with pytest.raises(EventError):
         decode(data)
+
+
+def batch(events: Sequence[bytes]) -> bytes:
+    """A record of events that a CPU gathered, with what the ring pads it by."""
+    record = np.zeros(1, abi.dtype("sr_batch"))
+    record["absent"] = abi.C["SR_BATCH"] - len(events)
+    for place, event in enumerate(events):
+        record["event"][0][place] = np.frombuffer(event, abi.dtype("sr_event"))[0]
+    return record.tobytes() + bytes(4)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, abi.C["SR_BATCH"]])
+def test_a_record_has_the_events_that_came(count: int) -> None:
+    events = [raw(pid=number) for number in range(count)]
+    assert events_in(batch(events)) == events
+
+
+def test_a_record_may_be_an_event_alone_or_nothing_known() -> None:
+    assert decode(events_in(raw() + bytes(4))[0]) == decode(raw())
+    assert events_in(raw()[:7]) == [raw()[:7]]
+
+
+@given(st.binary(max_size=abi.sizeof("sr_batch") + 8))
+def test_no_record_does_harm(record: bytes) -> None:
+    assert len(events_in(record)) <= abi.C["SR_BATCH"]
 
 
 @given(st.binary(max_size=abi.sizeof("sr_event") + 8))

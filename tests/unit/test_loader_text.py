@@ -8,7 +8,7 @@ import re
 import pytest
 
 from sockrules.agent.compiler import BPF_DIR, MAPS, source_text
-from sockrules.agent.hooks import HOOKS, PROBE
+from sockrules.agent.hooks import FLUSH, HOOKS, PROBE
 from sockrules.agent.loader import Capacity
 
 TEXT = source_text()
@@ -33,7 +33,7 @@ def test_what_is_included_comes_before_its_use() -> None:
     assert order == sorted(order)
 
 
-@pytest.mark.parametrize("hook", [*HOOKS, PROBE], ids=lambda hook: str(hook.name))
+@pytest.mark.parametrize("hook", [*HOOKS, PROBE, FLUSH], ids=lambda hook: str(hook.name))
 def test_each_hook_has_its_function(hook: object) -> None:
     function = getattr(hook, "function", "")
     assert len(re.findall(rf"^int {function}\(", TEXT, re.MULTILINE)) == 1
