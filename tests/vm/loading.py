@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Load every program of the agent by itself, and print what came of it.
 
-    python3 -m vm.loading    in the machine or on the host, as root
+    python3 -m vm.loading [longest]    in the machine or on the host, as root
+
+`longest` is with the longest walk that there is, else that of small rule sets.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +17,10 @@ from pathlib import Path
 from sockrules.agent import libbpf
 from sockrules.agent.bytecode import Cache
 from sockrules.agent.features import kernel_macros
-from sockrules.agent.hooks import HOOKS, TRACKERS
-from sockrules.agent.loader import load
+from sockrules.agent.hooks import FLUSH, HOOKS, TRACKERS
+from sockrules.agent.loader import Capacity, load
 
-from .programs import KEPT, capacity
+from .programs import KEPT, capacity, longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +34,12 @@ class Load:
     refused: str = ""
 
 
-def loads() -> list[Load]:
-    """What the running kernel makes of each program, at the capacity of small rule sets."""
-    loaded = load(capacity(), kernel_macros(), cache=Cache(Path(KEPT)))
+def loads(wanted: Capacity | None = None) -> list[Load]:
+    """What the running kernel makes of each program, at the capacity of small rule sets
+    unless another is wanted."""
+    loaded = load(wanted or capacity(), kernel_macros(), cache=Cache(Path(KEPT)))
     found = []
-    for hook in (*HOOKS, *TRACKERS):
+    for hook in (*HOOKS, *TRACKERS, FLUSH):
         code = loaded.code[hook.function]
         try:
             target = libbpf.btf_id(hook.symbol, hook.attach_type) if hook.symbol else 0
@@ -54,5 +58,5 @@ def loads() -> list[Load]:
 
 
 if __name__ == "__main__":
-    for each in loads():
+    for each in loads(longest() if "longest" in sys.argv else None):
         print(each.hook, each.instructions, f"{each.milliseconds:.0f} ms", each.refused, flush=True)
