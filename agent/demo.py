@@ -23,6 +23,7 @@ from pyroute2 import NetNS, netns
 
 from ..control.paths import Paths
 from .enforcer import cgroup_mount, mount_bpffs
+from .links import Links
 
 RULES = """\
 # The first rule that matches decides; a server's default decides the rest.
@@ -133,6 +134,16 @@ def demo() -> int:
         finally:
             agent.terminate()
             agent.wait()
+            _remove(paths.pins)
+
+
+def _remove(pins: Path) -> None:
+    """What an agent that was killed has left in force."""
+    if pins.exists():
+        Links(pins / "links").detach_all()
+        shutil.rmtree(pins, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            pins.parent.rmdir()
 
 
 def _command() -> Path:

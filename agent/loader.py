@@ -23,7 +23,7 @@ from .instances import Instances, NoInstance
 from .perf import PerfBuffer
 from .rings import Rings
 
-PINNED = ("listeners", "owners", "namespaces", "totals", "stages")
+PINNED = ("listeners", "owners", "namespaces", "totals", "stages", "paths")
 """Maps that one agent hands to the next (bpf/maps.h)."""
 
 _PERF_EVENT_ARRAY = 4

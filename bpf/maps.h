@@ -3,10 +3,11 @@
  * The maps. Capacities are given by the agent: SR_ENTRIES, SR_SLOTS, SR_BOUNDS
  * and SR_RULES are per generation, there are two; SR_STEPS bounds the walk.
  *
- * `listeners`, `owners`, `namespaces`, `totals` and `stages` are pinned (agent/loader.py)
- * and shared by one agent and the next: which sockets listen, where sk_lookup is
- * attached, what was counted while no agent ran and the last events of then are lost
- * otherwise. The rest is made anew by each agent and replaced together with the programs.
+ * `listeners`, `owners`, `namespaces`, `totals`, `stages` and `paths` are pinned
+ * (agent/loader.py) and shared by one agent and the next: which sockets listen, where
+ * sk_lookup is attached, what was counted while no agent ran, the last events of then and
+ * what their programs are called are lost otherwise. The rest is made anew by each agent
+ * and replaced together with the programs.
  */
 #ifndef SOCKRULES_MAPS_H
 #define SOCKRULES_MAPS_H
