@@ -22,7 +22,7 @@ from types import FrameType
 from pyroute2 import NetNS, netns
 
 from ..control.paths import Paths
-from .enforcer import cgroup_mount, mount_bpffs
+from .enforcer import cgroup_mount, mount_bpffs, remove_pins
 from .links import Links
 
 RULES = """\
@@ -141,9 +141,7 @@ def _remove(pins: Path) -> None:
     """What an agent that was killed has left in force."""
     if pins.exists():
         Links(pins / "links").detach_all()
-        shutil.rmtree(pins, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            pins.parent.rmdir()
+        remove_pins(pins)
 
 
 def _command() -> Path:

@@ -278,9 +278,7 @@ class Enforcer:
     def detach(self) -> None:
         """Take everything off the host: links, pins, maps."""
         self.attachment.links.detach_all()
-        shutil.rmtree(self.pins, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            self.pins.parent.rmdir()
+        remove_pins(self.pins)
 
     def silence(self) -> None:
         """Take the last events; what is decided from now on is counted as lost."""
@@ -336,6 +334,13 @@ def cgroup_mount() -> Path:
         if rest.split()[0] == "cgroup2":
             return Path(fields.split()[4])
     raise EnforcerError("no cgroup v2 hierarchy is mounted; mount one at /sys/fs/cgroup")
+
+
+def remove_pins(pins: Path) -> None:
+    """Unpin all of a root: what is detached is gone then."""
+    shutil.rmtree(pins, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        pins.parent.rmdir()
 
 
 def make_private(pins: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from .rings import Rings
 
-EVERY = 0.05  # seconds; a ring of 64 pages holds some 1 400 events
+EVERY = 0.05  # seconds; a ring of 64 pages holds some 2 000 events
 _ASLEEP_AFTER = 20  # rounds that brought nothing
 _LONGEST_SLEEP = 5.0  # seconds
 

@@ -28,7 +28,7 @@ from .kernel import Kernel
 from .state import State
 
 _REVISIONS_KEPT = 16  # rule names of earlier revisions, for events still under way
-_WAITING_MOST = 1 << 15  # records that wait to be worded, of some events each: some 60 MB
+_WAITING_MOST = 1 << 26  # bytes that wait to be worded
 _LOSSES_EVERY = 500_000_000  # ns between looks at the counters
 _LOST_REPORTED = "lost-events-reported"
 _TOLD = abi.C["SR_AUDIT"] | abi.C["SR_REJECT"]
@@ -52,6 +52,7 @@ class Record:
         self._state = state
         self._names = names
         self._waiting: deque[bytes] = deque()
+        self._taken = self._worded = 0  # bytes; whoever takes holds the lock of the rings
         self._folder = Folder(self.word)
         self._rules: OrderedDict[int, Sequence[Rule | DefaultRule]] = OrderedDict()
         self._revision = 0
@@ -84,7 +85,8 @@ class Record:
 
         From any thread; what is too much to be worded is counted as lost.
         """
-        if len(self._waiting) < _WAITING_MOST:
+        if self._taken - self._worded < _WAITING_MOST:
+            self._taken += len(data)
             self._waiting.append(data)
         else:
             self._overrun[cpu] += len(events_in(data))
@@ -115,7 +117,9 @@ class Record:
         """The events taken so far, in the order in which they happened on all CPUs."""
         events = []
         while self._waiting:
-            for data in events_in(self._waiting.popleft()):
+            record = self._waiting.popleft()
+            self._worded += len(record)
+            for data in events_in(record):
                 self.received += 1
                 try:
                     events.append(decode(data))
