@@ -38,7 +38,7 @@ MAPS = (
     *("known", "totals", "hits", "proofs"),
     *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
     *("overflowed", "places", "namespaces", "arrivals", "paths", "no_path", "events"),
-    *("recent_paths", "stages", "doorbell", "asleep"),
+    *("stages", "doorbell", "asleep"),
     *("names", "cgroups", "cgroup_paths", "tracking", "new_cgroup", "no_cgroup"),
 )
 _PATIENCE = 120  # seconds; some 2 are needed

@@ -390,8 +390,9 @@ struct sr_event {
 	u8 comm[16];
 };
 
-/* Events that one CPU hands over together; a power of two. */
+/* Events that one CPU hands over together, and programs that it keeps; powers of two. */
 #define SR_BATCH 16
+#define SR_RECENT 64
 
 /* A record of the ring is this, or one struct sr_event alone. */
 struct sr_batch {
@@ -399,10 +400,20 @@ struct sr_batch {
 	struct sr_event event[16]; /* SR_BATCH */
 };
 
-/* What a CPU gathers (stage.h). */
+/* A program whose path was seen to be in `paths` a moment ago (climb.h). */
+struct sr_recent {
+	struct sr_inode program;
+	u64 name_hash;
+	u64 until; /* CLOCK_MONOTONIC, ns */
+};
+
+/* What a CPU keeps from one event to the next (stage.h). */
 struct sr_stage {
 	u64 taken; /* places given away; SR_BATCH and above: it is being handed over */
 	u64 done; /* of these, those that are written */
+	u64 tick; /* in jiffies: when the clock was read */
+	u64 time; /* what it said: CLOCK_MONOTONIC, ns */
+	struct sr_recent recent[64]; /* SR_RECENT: at the inode's number modulo that */
 	struct sr_batch batch;
 };
 

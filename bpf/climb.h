@@ -198,22 +198,20 @@ static __always_inline u64 sr_hash_len(u64 dentry)
  * not looked up. Another program on this CPU may write the same element meanwhile; then
  * it names neither, and both are looked up again.
  */
-static __always_inline void sr_remember_path(u64 file, struct sr_inode *program, u64 now)
+static __always_inline void sr_remember_path(struct sr_stage *stage, u64 file,
+					     struct sr_inode *program, u64 now)
 {
 	struct sr_climb at;
 	struct sr_path *path;
 	struct sr_recent *recent;
 	u64 hash;
-	u32 slot, i;
+	u32 i;
 	int zero = 0;
 
 	if (!file || !program->number)
 		return;
 	hash = sr_hash_len(sr_member64(file, SR_OFF_FILE_DENTRY));
-	slot = program->number & (SR_RECENT - 1);
-	recent = recent_paths.lookup(&slot);
-	if (!recent)
-		return;
+	recent = &stage->recent[SR_BELOW(SR_RECENT, program->number)];
 	if (recent->program.number == program->number && recent->name_hash == hash &&
 	    recent->program.device == program->device &&
 	    recent->program.generation == program->generation && now < recent->until)

@@ -4,9 +4,10 @@
  *
  * `owner` is who asks: NULL is the current task, otherwise a listener's owner.
  * Uncertainty: a walk that runs out of steps, or out of the entries and slots, is
- * a rejection in enforce mode, and counted as exhausted. `control`, `totals` and
- * `headers` are arrays asked for elements that they always have; the branches for
- * their absence, which let through, are there because the verifier demands them.
+ * a rejection in enforce mode, and counted as exhausted. `control`, `totals`,
+ * `headers` and `stages` are arrays asked for elements that they always have; the
+ * branches for their absence, which let through, are there because the verifier demands
+ * them.
  * An event that cannot be delivered is counted as lost and changes nothing.
  */
 #ifndef SOCKRULES_JUDGE_H
@@ -46,7 +47,7 @@ static __always_inline int sr_is_proof(const struct sr_control *c, u32 hook,
 
 	if (!c->probe_tgid || bpf_ktime_get_ns() > c->probe_until)
 		return 0;
-	if ((owner ? owner->pid : sr_tgid()) != c->probe_tgid)
+	if ((owner ? owner->pid : sr_tgid(sr_task())) != c->probe_tgid)
 		return 0;
 	seen = proofs.lookup(&hook);
 	if (seen)
@@ -82,16 +83,19 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 				    u32 mode, u32 hook, const u64 *w, const struct sr_owner *owner,
 				    u32 netns, struct sr_totals *total)
 {
+	struct sr_stage *stage = sr_own_stage();
 	struct sr_event event = {};
 	u32 lost;
 
+	if (!stage)
+		return;
 	event.version = SR_ABI_VERSION;
 	event.size = sizeof(event);
 	event.server = server;
 	event.mode = mode;
 	event.hook = hook;
 	event.flags = rule & 0xff;
-	event.monotonic = bpf_ktime_get_ns();
+	event.monotonic = sr_time(stage);
 	event.revision = h->revision;
 	event.local_hi = w[SR_W_LOCAL_HI];
 	event.local_lo = w[SR_W_LOCAL_LO];
@@ -112,17 +116,17 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 		event.program.generation = owner->program.generation;
 		__builtin_memcpy(event.comm, owner->comm, SR_COMM);
 	} else {
-		u64 file = sr_exe_file();
+		u64 task = sr_task(), file = sr_exe_file(task);
 
-		sr_ids(&event.uid, &event.gid);
-		event.pid = sr_tgid();
-		event.netns = sr_current_netns();
-		event.cgroup = sr_current_cgroup();
-		sr_comm(event.comm);
+		sr_ids(task, &event.uid, &event.gid);
+		event.pid = sr_tgid(task);
+		event.netns = sr_netns(task);
+		event.cgroup = sr_cgroup(task);
+		sr_comm(task, event.comm);
 		sr_program(file, &event.program);
-		sr_remember_path(file, &event.program, event.monotonic);
+		sr_remember_path(stage, file, &event.program, event.monotonic);
 	}
-	lost = sr_hand_over(ctx, &event);
+	lost = sr_hand_over(ctx, stage, &event);
 	if (lost)
 		__sync_fetch_and_add(&total->lost, lost);
 	sr_ring(ctx);
@@ -188,6 +192,7 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 		else
 			SR_ADD(total->simulated);
 	}
+	rule ^= (u32)SR_ZERO(h); /* likewise, of what the branches above have told */
 	if (rule & (SR_REJECT | SR_AUDIT | SR_MESSAGE | SR_CAPTURE))
 		sr_emit(ctx, h, server, rule, mode, hook, w, owner, netns, total);
 	return (rule & SR_REJECT) && mode == SR_ENFORCE ? SR_DENY : SR_ALLOW;

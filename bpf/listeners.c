@@ -69,19 +69,21 @@ static __always_inline u32 sr_judge_listener(struct bpf_sock_ops *ctx, struct sr
 static __always_inline void sr_enter_owner(struct sr_listener *entry,
 					   const struct sr_listener_key *place, u32 flags)
 {
-	u64 file = sr_exe_file();
+	u64 task = sr_task(), file = sr_exe_file(task);
+	struct sr_stage *stage = sr_own_stage();
 
 	entry->count = 1;
 	entry->flags = flags;
 	entry->place = *place;
-	sr_ids(&entry->owner.uid, &entry->owner.gid);
-	entry->owner.cgroup = sr_current_cgroup();
-	entry->owner.pid = sr_tgid();
-	sr_comm(entry->owner.comm);
+	sr_ids(task, &entry->owner.uid, &entry->owner.gid);
+	entry->owner.cgroup = sr_cgroup(task);
+	entry->owner.pid = sr_tgid(task);
+	sr_comm(task, entry->owner.comm);
 	sr_program(file, &entry->owner.program);
 	if (file) {
 		sr_record_above(file, &entry->owner);
-		sr_remember_path(file, &entry->owner.program, bpf_ktime_get_ns());
+		if (stage)
+			sr_remember_path(stage, file, &entry->owner.program, sr_time(stage));
 	}
 }
 
@@ -132,7 +134,7 @@ static __always_inline void sr_arrive(struct bpf_sock_ops *ctx)
 	if (!net || !c || !c->arrivals || sr_is_covered(net))
 		return;
 	arrival.netns = sr_read32(net, SR_OFF_NET_INUM);
-	arrival.pid = sr_tgid();
+	arrival.pid = sr_tgid(sr_task());
 	arrival.cookie = sr_read64(net, SR_OFF_NET_COOKIE);
 	arrival.monotonic = bpf_ktime_get_ns();
 	arrivals.perf_submit(ctx, &arrival, sizeof(arrival));

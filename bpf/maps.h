@@ -27,14 +27,6 @@ struct sr_new_cgroup {
 	u32 inner; /* a component that is no slice has been passed */
 };
 
-/* A program whose path was seen to be in `paths`, at its inode's number modulo SR_RECENT. */
-#define SR_RECENT 64
-struct sr_recent {
-	struct sr_inode program;
-	u64 name_hash;
-	u64 until; /* CLOCK_MONOTONIC, ns */
-};
-
 BPF_ARRAY(control, struct sr_control, 1);
 BPF_ARRAY(headers, struct sr_header, 2);
 /* Mappable arrays begin at a page, so an entry is one cache line, and they are filled by writing to memory. */
@@ -75,7 +67,6 @@ BPF_CGROUP_ARRAY(governed, 1);
 
 BPF_TABLE("lru_hash", struct sr_inode, struct sr_path, paths, 2048);
 BPF_ARRAY(no_path, struct sr_path, 1);
-BPF_PERCPU_ARRAY(recent_paths, struct sr_recent, SR_RECENT);
 
 BPF_PERF_OUTPUT(events);
 /* As many as CPUs (agent/loader.py); the reader sees in memory which of them hold something. */

@@ -50,17 +50,19 @@ static __always_inline void sr_gather_service(u64 cgroup, u32 generation, u64 *w
 /* Words of the current task: SR_W_IDS, SR_W_PROGRAM, bits of directories and cgroups. */
 static __always_inline void sr_gather_caller(const struct sr_header *h, u32 generation, u64 *w)
 {
+	u64 task = sr_task();
+
 	w[SR_W_IDS] = SR_ZERO(h);
 	if (h->needs & SR_NEED_IDS) {
 		u32 uid, gid;
 
-		sr_ids(&uid, &gid);
+		sr_ids(task, &uid, &gid);
 		w[SR_W_IDS] = (u64)uid << 32 | gid;
 	}
 	if (h->needs & SR_NEED_SERVICE)
-		sr_gather_service(sr_current_cgroup(), generation, w);
+		sr_gather_service(sr_cgroup(task), generation, w);
 	if (h->needs & (SR_NEED_PROGRAM | SR_NEED_DIRECTORIES)) {
-		u64 file = sr_exe_file();
+		u64 file = sr_exe_file(task);
 		struct sr_inode program;
 
 		sr_program(file, &program);

@@ -16,6 +16,31 @@
 
 #include "maps.h"
 
+/* This CPU's stage. */
+static __always_inline struct sr_stage *sr_own_stage(void)
+{
+	u32 cpu = bpf_get_smp_processor_id();
+
+	return stages.lookup(&cpu);
+}
+
+/*
+ * CLOCK_MONOTONIC in ns. Reading the clock takes some 110 ns in between a connect: of the
+ * events of one CPU and tick only the first does, those after it have its time. Their
+ * order is that of their places.
+ */
+static __always_inline u64 sr_time(struct sr_stage *stage)
+{
+	u64 tick = bpf_jiffies64(), now;
+
+	if (*(volatile u64 *)&stage->tick == tick)
+		return stage->time;
+	now = bpf_ktime_get_ns();
+	*(volatile u64 *)&stage->time = now;
+	*(volatile u64 *)&stage->tick = tick;
+	return now;
+}
+
 #if SR_HAS_FETCH
 /* Hand over if these are the last of the batch; how many events were lost by that. */
 static __always_inline u32 sr_staged(void *ctx, struct sr_stage *stage, u64 count)
@@ -34,20 +59,16 @@ static __always_inline u32 sr_staged(void *ctx, struct sr_stage *stage, u64 coun
 #endif
 
 /* Hand over an event; how many events were lost by that. */
-static __always_inline u32 sr_hand_over(void *ctx, struct sr_event *event)
+static __always_inline u32 sr_hand_over(void *ctx, struct sr_stage *stage,
+					struct sr_event *event)
 {
 #if SR_HAS_FETCH
-	u32 cpu = bpf_get_smp_processor_id();
-	struct sr_stage *stage = stages.lookup(&cpu);
+	u64 place = __sync_fetch_and_add(&stage->taken, 1);
 
-	if (stage) {
-		u64 place = __sync_fetch_and_add(&stage->taken, 1);
-
-		if (place < SR_BATCH) {
-			asm volatile("" : "+r"(place)); /* clang would leave out the mask */
-			stage->batch.event[place & (SR_BATCH - 1)] = *event;
-			return sr_staged(ctx, stage, 1);
-		}
+	if (place < SR_BATCH) {
+		asm volatile("" : "+r"(place)); /* clang would leave out the mask */
+		stage->batch.event[place & (SR_BATCH - 1)] = *event;
+		return sr_staged(ctx, stage, 1);
 	}
 #endif
 	return events.perf_submit(ctx, event, sizeof(*event)) != 0;

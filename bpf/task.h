@@ -71,7 +71,7 @@ static __always_inline u32 sr_read32(u64 base, u32 offset)
 #define sr_member32(base, offset) sr_read32(base, offset)
 #endif
 
-/* The network namespace of a socket, and that of the current task: address, inode number. */
+/* The network namespace of a socket: address, inode number. */
 static __always_inline u64 sr_socket_net(u64 sk)
 {
 	return sr_read64(sk, SR_OFF_SK_NET);
@@ -95,9 +95,11 @@ static __always_inline int sr_is_covered(u64 net)
 	return cookie && *cookie && *cookie == sr_read64(net, SR_OFF_NET_COOKIE);
 }
 
-static __always_inline u32 sr_current_netns(void)
+/* What follows is asked of sr_task(), which is a call: once for all of it. */
+
+static __always_inline u32 sr_netns(u64 task)
 {
-	u64 proxy = sr_member64(sr_task(), SR_OFF_TASK_NSPROXY), net;
+	u64 proxy = sr_member64(task, SR_OFF_TASK_NSPROXY), net;
 
 	if (!proxy)
 		return 0;
@@ -105,15 +107,15 @@ static __always_inline u32 sr_current_netns(void)
 	return net ? sr_member32(net, SR_OFF_NET_INUM) : 0;
 }
 
-static __always_inline u32 sr_tgid(void)
+static __always_inline u32 sr_tgid(u64 task)
 {
-	return sr_member32(sr_task(), SR_OFF_TASK_TGID);
+	return sr_member32(task, SR_OFF_TASK_TGID);
 }
 
 /* A kernel thread asks for nobody in particular (MPTCP opens subflows by one): unknown, not root. */
-static __always_inline void sr_ids(u32 *uid, u32 *gid)
+static __always_inline void sr_ids(u64 task, u32 *uid, u32 *gid)
 {
-	u64 task = sr_task(), cred = sr_member64(task, SR_OFF_TASK_CRED);
+	u64 cred = sr_member64(task, SR_OFF_TASK_CRED);
 
 	*uid = sr_member32(cred, SR_OFF_CRED_UID);
 	*gid = sr_member32(cred, SR_OFF_CRED_GID);
@@ -123,15 +125,13 @@ static __always_inline void sr_ids(u32 *uid, u32 *gid)
 	}
 }
 
-static __always_inline void sr_comm(u8 *comm)
+static __always_inline void sr_comm(u64 task, u8 *comm)
 {
 #if SR_HAS_TYPED_TASK
-	u64 task = sr_task();
-
 	((u64 *)comm)[0] = sr_member64(task, SR_OFF_TASK_COMM);
 	((u64 *)comm)[1] = sr_member64(task, SR_OFF_TASK_COMM + 8);
 #else
-	bpf_probe_read_kernel(comm, SR_COMM, (void *)(bpf_get_current_task() + SR_OFF_TASK_COMM));
+	bpf_probe_read_kernel(comm, SR_COMM, (void *)(task + SR_OFF_TASK_COMM));
 #endif
 }
 
@@ -143,9 +143,9 @@ static __always_inline u32 sr_read16(u64 base, u32 offset)
 	return value;
 }
 
-static __always_inline u64 sr_exe_file(void)
+static __always_inline u64 sr_exe_file(u64 task)
 {
-	u64 mm = sr_member64(sr_task(), SR_OFF_TASK_MM);
+	u64 mm = sr_member64(task, SR_OFF_TASK_MM);
 
 	return mm ? sr_member64(mm, SR_OFF_MM_EXE_FILE) : 0;
 }
@@ -176,10 +176,10 @@ static __always_inline u64 sr_cgroup_id(u64 cgroup)
 	return sr_read64(sr_read64(cgroup, SR_OFF_CGROUP_KN), SR_OFF_KERNFS_ID);
 }
 
-/* The current task's cgroup v2. No helper for it is in every kind of program on Linux 5.10. */
-static __always_inline u64 sr_current_cgroup(void)
+/* A task's cgroup v2. No helper for it is in every kind of program on Linux 5.10. */
+static __always_inline u64 sr_cgroup(u64 task)
 {
-	u64 set = sr_member64(sr_task(), SR_OFF_TASK_CGROUPS);
+	u64 set = sr_member64(task, SR_OFF_TASK_CGROUPS);
 	u64 cgroup = sr_member64(set, SR_OFF_CSS_SET_DFL_CGRP);
 
 	return sr_member64(sr_member64(cgroup, SR_OFF_CGROUP_KN), SR_OFF_KERNFS_ID);
