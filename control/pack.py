@@ -90,6 +90,19 @@ def pack(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     asks = np.zeros(len(boxes), bool)
     for name, free in _REST.items():
         asks |= rests[name] != free
-    kept, where = np.unique(rests[asks], return_inverse=True)
+    kept, where = _distinct(rests[asks])
     entries["rest"][asks] = 1 + where
     return entries, np.concatenate((np.zeros(1, abi.dtype("sr_rest")), kept))
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows, in the order in which they come first, and which of them each is.
+
+    By their bytes in a dictionary: `numpy.unique` sorts rows field by field, twenty times
+    slower.
+    """
+    width, data = rows.dtype.itemsize, rows.tobytes()
+    cut = [data[at : at + width] for at in range(0, len(data), width)]
+    places = {row: place for place, row in enumerate(dict.fromkeys(cut))}
+    where = np.fromiter(map(places.__getitem__, cut), np.uint32, len(cut))
+    return np.frombuffer(b"".join(places), rows.dtype), where
