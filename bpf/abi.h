@@ -411,8 +411,6 @@ struct sr_recent {
 struct sr_stage {
 	u64 taken; /* places given away; SR_BATCH and above: it is being handed over */
 	u64 done; /* of these, those that are written */
-	u64 tick; /* in jiffies: when the clock was read */
-	u64 time; /* what it said: CLOCK_MONOTONIC, ns */
 	struct sr_recent recent[64]; /* SR_RECENT: at the inode's number modulo that */
 	struct sr_batch batch;
 };

@@ -26,8 +26,8 @@
  * map (`zero` and `next` are constants, but not in its eyes), the request's words
  * are made unknown at the door, and a branch asks for one sign bit whose making
  * clang cannot look into, so that the paths are alike where they meet again.
- * Linux 6.18 accepts 900 steps of every hook with 551 000 of its 1 000 000
- * instructions at most (connect6 by LLVM 19; by LLVM 14 548 000, connect4).
+ * Linux 6.18 accepts 900 steps of every hook with 530 000 of its 1 000 000
+ * instructions at most (LLVM 14; docs/performance.md has them all).
  */
 #ifndef SOCKRULES_DECIDE_H
 #define SOCKRULES_DECIDE_H

@@ -95,7 +95,7 @@ static __always_inline void sr_emit(void *ctx, const struct sr_header *h, u32 se
 	event.mode = mode;
 	event.hook = hook;
 	event.flags = rule & 0xff;
-	event.monotonic = sr_time(stage);
+	event.monotonic = bpf_ktime_get_ns();
 	event.revision = h->revision;
 	event.local_hi = w[SR_W_LOCAL_HI];
 	event.local_lo = w[SR_W_LOCAL_LO];
@@ -192,7 +192,6 @@ static __always_inline int sr_judge(void *ctx, u32 server, u32 hook, u64 *w,
 		else
 			SR_ADD(total->simulated);
 	}
-	rule ^= (u32)SR_ZERO(h); /* likewise, of what the branches above have told */
 	if (rule & (SR_REJECT | SR_AUDIT | SR_MESSAGE | SR_CAPTURE))
 		sr_emit(ctx, h, server, rule, mode, hook, w, owner, netns, total);
 	return (rule & SR_REJECT) && mode == SR_ENFORCE ? SR_DENY : SR_ALLOW;

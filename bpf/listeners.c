@@ -83,7 +83,8 @@ static __always_inline void sr_enter_owner(struct sr_listener *entry,
 	if (file) {
 		sr_record_above(file, &entry->owner);
 		if (stage)
-			sr_remember_path(stage, file, &entry->owner.program, sr_time(stage));
+			sr_remember_path(stage, file, &entry->owner.program,
+					 bpf_ktime_get_ns());
 	}
 }
 

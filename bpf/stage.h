@@ -24,23 +24,6 @@ static __always_inline struct sr_stage *sr_own_stage(void)
 	return stages.lookup(&cpu);
 }
 
-/*
- * CLOCK_MONOTONIC in ns. Reading the clock takes some 110 ns in between a connect: of the
- * events of one CPU and tick only the first does, those after it have its time. Their
- * order is that of their places.
- */
-static __always_inline u64 sr_time(struct sr_stage *stage)
-{
-	u64 tick = bpf_jiffies64(), now;
-
-	if (*(volatile u64 *)&stage->tick == tick)
-		return stage->time;
-	now = bpf_ktime_get_ns();
-	*(volatile u64 *)&stage->time = now;
-	*(volatile u64 *)&stage->tick = tick;
-	return now;
-}
-
 #if SR_HAS_FETCH
 /* Hand over if these are the last of the batch; how many events were lost by that. */
 static __always_inline u32 sr_staged(void *ctx, struct sr_stage *stage, u64 count)
