@@ -98,8 +98,8 @@ def pack(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The distinct rows, in the order in which they come first, and which of them each is.
 
-    By their bytes in a dictionary: `numpy.unique` sorts rows field by field, twenty times
-    slower.
+    By their bytes in a dictionary: `numpy.unique` sorts such rows field by field, which
+    takes longer (docs/performance.md).
     """
     width, data = rows.dtype.itemsize, rows.tobytes()
     cut = [data[at : at + width] for at in range(0, len(data), width)]
