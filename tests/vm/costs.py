@@ -11,21 +11,18 @@ for, and bpf_stats itself, some 20 ns natively.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import platform
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kernel.processes import PYTHON
+from kernel.run_stats import Runs, counted, programs, since
 from kernel.sandbox import FALLBACK, Sandbox, sweep
 from sockrules.agent.compiler import compile_apart, source_text
 from sockrules.agent.hooks import HOOKS
-from sockrules.agent.libbpf import libbpf
 from sockrules.control.model import Server
 
 from .loading import loads
@@ -33,7 +30,6 @@ from .programs import KEPT, flags
 
 REPORT = "costs: "
 ROUNDS = 300
-STATS = Path("/proc/sys/kernel/bpf_stats_enabled")
 
 RULES = """
 [[rule]]
@@ -69,18 +65,6 @@ for family, place in ((2, "127.0.0.1"), (10, "::1")):
 """Each round is a bind, a listen, a connect and an accept."""
 
 
-class _ProgramInfo(ctypes.Structure):
-    """struct bpf_prog_info up to run_cnt (Linux 5.1)."""
-
-    _fields_ = [
-        ("head", ctypes.c_uint8 * 64),
-        ("name", ctypes.c_char * 16),
-        ("middle", ctypes.c_uint8 * 112),
-        ("run_time_ns", ctypes.c_uint64),
-        ("run_cnt", ctypes.c_uint64),
-    ]
-
-
 @dataclass(frozen=True, slots=True)
 class Start:
     """Seconds until an agent with the wanted ways has proven its hooks, from its command on."""
@@ -92,34 +76,6 @@ class Start:
 def label(hook: str) -> str:
     """What the kernel calls the program of a hook (libbpf.prog_load)."""
     return hook.replace("-", "_")[:15]
-
-
-def counts() -> dict[str, tuple[int, int]]:
-    """Nanoseconds and runs of every loaded program, those of the same name added up."""
-    found: dict[str, tuple[int, int]] = {}
-    lib, number = libbpf(), ctypes.c_uint32(0)
-    while lib.bpf_prog_get_next_id(number, ctypes.byref(number)) == 0:
-        fd = lib.bpf_prog_get_fd_by_id(number)
-        if fd < 0:
-            continue
-        info = _ProgramInfo()
-        size = ctypes.c_uint32(ctypes.sizeof(info))
-        lib.bpf_obj_get_info_by_fd(fd, ctypes.byref(info), ctypes.byref(size))
-        ctypes.CDLL(None).close(fd)
-        ns, runs = found.get(info.name.decode(), (0, 0))
-        found[info.name.decode()] = (ns + info.run_time_ns, runs + info.run_cnt)
-    return found
-
-
-@contextmanager
-def statistics() -> Iterator[None]:
-    """The kernel keeps account of programs meanwhile."""
-    before = STATS.read_text()
-    STATS.write_text("1")
-    try:
-        yield
-    finally:
-        STATS.write_text(before)
 
 
 def enforced(ways: dict[str, str]) -> tuple[Start, dict[str, int]] | None:
@@ -139,25 +95,25 @@ def enforced(ways: dict[str, str]) -> tuple[Start, dict[str, int]] | None:
             if not box.call("status")["enforcing"]:
                 return None
             taken = ", ".join(box.way(each).word for each in Server)
-            with statistics():
-                before = counts()
+            with counted():
+                before = programs()
                 done = box.inside([PYTHON, "-I", "-S", "-c", TRAFFIC])
-                after = counts()
+                ran = since(before)
             assert done.returncode == 0, done.stderr
         finally:
             box.close()
     return Start(taken, seconds), {
         hook.name: mean
         for hook in HOOKS
-        if (mean := nanoseconds(before.get(label(hook.name)), after.get(label(hook.name))))
+        if (mean := nanoseconds(ran.get(label(hook.name))))
     }
 
 
-def nanoseconds(before: tuple[int, int] | None, after: tuple[int, int] | None) -> int:
-    """The mean of the runs between, 0 where there were too few."""
-    if not before or not after or after[1] - before[1] < ROUNDS:
+def nanoseconds(ran: Runs | None) -> int:
+    """The mean of so many runs, 0 where there were too few."""
+    if not ran or ran.count < ROUNDS:
         return 0
-    return round((after[0] - before[0]) / (after[1] - before[1]))
+    return round(ran.nanoseconds / ran.count)
 
 
 def compiled() -> float:
