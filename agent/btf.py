@@ -8,6 +8,7 @@ newer kernels keep some of them. Source: include/uapi/linux/btf.h, Linux 6.18.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from .libbpf import libbpf
 
 KIND_STRUCT = 4
 KIND_UNION = 5
+KIND_ENUM = 6
 
 
 class _Type(ctypes.Structure):
@@ -31,6 +33,10 @@ class _Member(ctypes.Structure):
         ("type", ctypes.c_uint32),
         ("offset", ctypes.c_uint32),
     ]
+
+
+class _Enumerator(ctypes.Structure):
+    _fields_ = [("name_off", ctypes.c_uint32), ("value", ctypes.c_int32)]
 
 
 class BtfError(Exception):
@@ -114,6 +120,8 @@ class Btf:
         lib.btf__name_by_offset.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
         lib.btf__find_by_name_kind.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_uint32]
         lib.btf__resolve_type.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+        lib.btf__resolve_size.argtypes = [ctypes.c_void_p, ctypes.c_uint32]
+        lib.btf__resolve_size.restype = ctypes.c_int64
         lib.btf__free.argtypes = [ctypes.c_void_p]
         self._lib = lib
         self._btf: int | None = lib.btf__load_vmlinux_btf()
@@ -139,9 +147,7 @@ class Btf:
         Raises:
             BtfError: the struct or a member does not exist in this kernel.
         """
-        type_id = self._lib.btf__find_by_name_kind(self._btf, struct.encode(), KIND_STRUCT)
-        if type_id < 0:
-            raise BtfError(f"struct {struct} is not in this kernel's BTF")
+        type_id = self._find("struct", struct, KIND_STRUCT)
         bits = 0
         for member in members:
             found = self._member(type_id, member)
@@ -152,6 +158,35 @@ class Btf:
             bits += found[0]
             type_id = found[1]
         return bits // 8
+
+    def size(self, struct: str) -> int:
+        """Bytes of `struct`.
+
+        Raises:
+            BtfError: it does not exist in this kernel.
+        """
+        type_id = self._find("struct", struct, KIND_STRUCT)
+        return int(self._lib.btf__resolve_size(self._btf, type_id))
+
+    def enumerator(self, enum: str, name: str) -> int:
+        """The number of `name` in `enum`.
+
+        Raises:
+            BtfError: one of them does not exist in this kernel.
+        """
+        address = self._lib.btf__type_by_id(self._btf, self._find("enum", enum, KIND_ENUM))
+        count = _Type.from_address(address).info & 0xFFFF
+        each = (_Enumerator * count).from_address(address + ctypes.sizeof(_Type))
+        for one in each:
+            if self._lib.btf__name_by_offset(self._btf, one.name_off).decode() == name:
+                return int(one.value)
+        raise BtfError(f"enum {enum} has no {name} in this kernel's BTF")
+
+    def _find(self, what: str, name: str, kind: int) -> int:
+        type_id = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
+        if type_id < 0:
+            raise BtfError(f"{what} {name} is not in this kernel's BTF")
+        return type_id
 
     def _member(self, type_id: int, name: str) -> tuple[int, int] | None:
         """Bit offset and type of a member, looking into anonymous members."""
@@ -175,6 +210,25 @@ class Btf:
 
 
 def offset_macros() -> dict[str, int]:
-    """Every offset that the BPF programs need, by macro name; about 20 ms."""
+    """Every offset that the BPF programs need, by macro name; about 20 ms.
+
+    Without those of `_sockops_array` where the kernel keeps it otherwise.
+    """
     with Btf() as btf:
-        return {each.macro: btf.offset(each.struct, each.members) for each in OFFSETS}
+        found = {each.macro: btf.offset(each.struct, each.members) for each in OFFSETS}
+        with contextlib.suppress(BtfError):  # before Linux 5.15
+            found |= _sockops_array(btf)
+        return found
+
+
+def _sockops_array(btf: Btf) -> dict[str, int]:
+    """The way from a socket to the second sockops program of its cgroup
+    (include/linux/bpf-cgroup-defs.h)."""
+    effective = btf.offset("cgroup", ("bpf", "effective"))
+    which = btf.enumerator("cgroup_bpf_attach_type", "CGROUP_SOCK_OPS")
+    first = btf.offset("bpf_prog_array", ("items",)) + btf.offset("bpf_prog_array_item", ("prog",))
+    return {
+        "SR_OFF_SOCK_CGROUP": btf.offset("sock", ("sk_cgrp_data", "cgroup")),
+        "SR_OFF_CGROUP_SOCKOPS": effective + which * ctypes.sizeof(ctypes.c_void_p),
+        "SR_OFF_SECOND_PROGRAM": first + btf.size("bpf_prog_array_item"),
+    }

@@ -36,7 +36,7 @@ SOURCES = (
 MAPS = (
     *("control", "headers", "entries", "rests", "slots", "bounds"),
     *("known", "totals", "hits", "proofs"),
-    *("listeners", "owners", "no_listener", "binds", "passed", "governed"),
+    *("listeners", "owners", "no_listener", "changes", "binds", "passed", "governed"),
     *("overflowed", "places", "namespaces", "arrivals", "paths", "no_path", "events"),
     *("stages", "doorbell", "asleep"),
     *("names", "cgroups", "cgroup_paths", "tracking", "new_cgroup", "no_cgroup"),

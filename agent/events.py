@@ -21,8 +21,7 @@ from ..control.services import unit_of
 from .hooks import HOOK_NAMES
 
 _STRUCT = abi.packer("sr_event")
-_BATCH = abi.sizeof("sr_batch")
-_HEAD = _BATCH - abi.C["SR_BATCH"] * _STRUCT.size  # bytes before the events of a batch
+_HEAD = abi.sizeof("sr_batch") - abi.C["SR_BATCH"] * _STRUCT.size  # bytes before a batch's events
 _UNKNOWN_ID = 0xFFFFFFFF
 _MAPPED = 0xFFFF
 
@@ -80,10 +79,10 @@ class Event:
 
 def events_in(record: bytes) -> list[bytes]:
     """The events of a record of the ring: struct sr_batch, or one struct sr_event alone."""
-    if len(record) < _BATCH:
+    if len(record) < _HEAD + _STRUCT.size:
         return [record]
     absent = int.from_bytes(record[:_HEAD], sys.byteorder)
-    end = _HEAD + _STRUCT.size * max(abi.C["SR_BATCH"] - absent, 0)
+    end = min(_HEAD + _STRUCT.size * max(abi.C["SR_BATCH"] - absent, 0), len(record))
     return [record[at : at + _STRUCT.size] for at in range(_HEAD, end, _STRUCT.size)]
 
 

@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 from . import libbpf
@@ -18,11 +19,15 @@ from .btf import offset_macros
 from .hooks import HOOKS
 
 _TASK_BTF = 158  # enum bpf_func_id (include/uapi/linux/bpf.h)
+_TO_TCP_SOCKET = 137
+_SOCKOPS = 13  # enum bpf_prog_type
+_SOCKOPS_SK = 184  # offset of `sk` in struct bpf_sock_ops
 _TASK = ("cgroup", "kernel")
 """Targets of hooks that run in a task (sk_lookup does not)."""
 _CALL, _LOAD64, _LOAD32, _MOVE, _EXIT = 0x85, 0x79, 0x61, 0xB7, 0x95
-_IF_NOT_EQUAL = 0x5D
+_IF_NOT_EQUAL, _IF_ZERO = 0x5D, 0x15
 _STORE_NUMBER, _ATOMIC, _ADD_AND_FETCH = 0x7A, 0xDB, 0x01  # of 64 bits; BPF_ADD | BPF_FETCH
+_REALTIME = Path("/sys/kernel/realtime")  # there with PREEMPT_RT
 _FRAME = 10  # the register that points behind the stack
 
 
@@ -36,15 +41,20 @@ class _Kind(NamedTuple):
 
 
 def kernel_macros() -> dict[str, int]:
-    """SR_OFF_* and SR_HAS_*, by name; some 70 ms.
+    """SR_OFF_*, SR_HAS_* and SR_IS_*, by name; some 70 ms.
 
     Raises:
         BtfError: the kernel has no BTF, or not what is looked for in it.
     """
     offsets, kinds = offset_macros(), _kinds()
-    typed_task = _of_task(offsets)
+    typed_task, typed_socket = _of_task(offsets), _of_socket(offsets)
+    sockops = [kind for kind in kinds if kind.program_type == _SOCKOPS]
+    has_typed_task = all(_takes(kind, typed_task) for kind in kinds)
+    has_typed_socket = bool(typed_socket) and all(_takes(kind, typed_socket) for kind in sockops)
     return offsets | {
-        "SR_HAS_TYPED_TASK": int(all(_takes(kind, typed_task) for kind in kinds)),
+        "SR_HAS_TYPED_TASK": int(has_typed_task),
+        "SR_HAS_TYPED_SOCKET": int(has_typed_task and has_typed_socket),
+        "SR_IS_REALTIME": int(_REALTIME.exists()),
         "SR_HAS_FETCH": int(all(_takes(kind, _FETCH) for kind in kinds)),
     }
 
@@ -71,6 +81,22 @@ def _of_task(offsets: Mapping[str, int]) -> bytes:
             load(1, 1, "DENTRY_INODE"),
             load(1, 1, "INODE_SB"),
             load(1, 1, "SB_DEV", _LOAD32),
+        )
+    )
+
+
+def _of_socket(offsets: Mapping[str, int]) -> bytes:
+    """Code that follows a socket to the programs of its cgroup; none where these are unknown."""
+    way = ("SR_OFF_SOCK_CGROUP", "SR_OFF_CGROUP_SOCKOPS", "SR_OFF_SECOND_PROGRAM")
+    if not all(step in offsets for step in way):
+        return b""
+    return b"".join(
+        (
+            _instruction(_LOAD64, to=1, source=1, offset=_SOCKOPS_SK),
+            _instruction(_IF_ZERO, to=1, offset=5),  # to the end
+            _instruction(_CALL, value=_TO_TCP_SOCKET),
+            _instruction(_IF_ZERO, to=0, offset=3),
+            *(_instruction(_LOAD64, to=0, source=0, offset=offsets[step]) for step in way),
         )
     )
 

@@ -227,6 +227,14 @@ class Kernel:
                 libbpf.update(self.map(name), key, nobody.tobytes())
             else:
                 libbpf.delete(self.map(name), key)
+        self.listeners_changed()
+
+    def listeners_changed(self) -> None:
+        """After `listeners` was written to: what CPUs remember of it is void (bpf/found.h)."""
+        by_agents = (1).to_bytes(4, sys.byteorder)
+        raw = libbpf.lookup(self.map("changes"), by_agents, 8) or b""
+        count = int.from_bytes(raw, sys.byteorder) + 1
+        libbpf.update(self.map("changes"), by_agents, count.to_bytes(8, sys.byteorder))
 
     def has_overflowed(self) -> bool:
         """Whether a listener found no room in the registry since `set_overflowed(False)`."""

@@ -222,6 +222,7 @@ class Registry:
         value = np.frombuffer(bytearray(raw), abi.dtype("sr_listener"))
         value["flags"] &= ~np.uint32(abi.C["SR_SHUT"])
         libbpf.update(self._kernel.map(entry.map), entry.key, value.tobytes())
+        self._kernel.listeners_changed()
 
     def _entries(self, *maps: str) -> Iterator[Entry]:
         for name in maps or tuple(_KEYS):
@@ -243,6 +244,8 @@ class Registry:
         again = stale & self._stale
         for name, key in again:
             libbpf.delete(self._kernel.map(name), key)
+        if again:
+            self._kernel.listeners_changed()
         self._stale -= {(each.map, each.key) for each in entries}
         self._stale |= stale - again
 
@@ -265,6 +268,7 @@ class Registry:
             value["count"] = count
             if raw is None or not np.frombuffer(raw, abi.dtype("sr_listener"))["count"][0]:
                 libbpf.update(self._kernel.map("listeners"), key, value.tobytes())
+                self._kernel.listeners_changed()
         except OSError as error:
             if error.errno != errno.E2BIG:
                 raise

@@ -23,7 +23,7 @@ from .instances import Instances, NoInstance
 from .perf import PerfBuffer
 from .rings import Rings
 
-PINNED = ("listeners", "owners", "namespaces", "totals", "stages", "paths")
+PINNED = ("listeners", "changes", "owners", "namespaces", "totals", "stages", "paths")
 """Maps that one agent hands to the next (bpf/maps.h)."""
 
 _PERF_EVENT_ARRAY = 4
@@ -190,11 +190,19 @@ def load(
 
 
 def _map(name: str, spec: MapSpec, pins: Path | None) -> int:
-    """A map's descriptor: the pinned one where there is one, else a new one, pinned if asked."""
+    """A map's descriptor: the pinned one where there is one, else a new one, pinned if asked.
+
+    A pinned one of another shape is an earlier version's; the new one takes its place.
+    """
     path = str(pins / name) if pins else None
     found = libbpf.get_pinned(path) if path else None
-    if found is not None:
-        return found
+    if path and found is not None:
+        info = libbpf.map_info(found)
+        shape = (info.type, info.key_size, info.value_size, info.map_flags)
+        if shape == (spec.type, spec.key_size, spec.value_size, spec.flags):
+            return found
+        os.close(found)
+        os.unlink(path)
     by_cpu = spec.type == _PERF_EVENT_ARRAY or name in _BY_CPU
     entries = libbpf.possible_cpus() if by_cpu else spec.max_entries
     fd = libbpf.map_create(name, spec.type, spec.key_size, spec.value_size, entries, spec.flags)

@@ -390,14 +390,15 @@ struct sr_event {
 	u8 comm[16];
 };
 
-/* Events that one CPU hands over together, and programs that it keeps; powers of two. */
-#define SR_BATCH 16
+/* Events that one CPU hands over together, and programs and listeners that it keeps; powers of two. */
+#define SR_BATCH 64
 #define SR_RECENT 64
+#define SR_FOUND 32
 
-/* A record of the ring is this, or one struct sr_event alone. */
+/* A record of the ring is this without its absent events, or one struct sr_event alone. */
 struct sr_batch {
 	u64 absent; /* how many of the last events did not come */
-	struct sr_event event[16]; /* SR_BATCH */
+	struct sr_event event[64]; /* SR_BATCH */
 };
 
 /* A program whose path was seen to be in `paths` a moment ago (climb.h). */
@@ -407,12 +408,21 @@ struct sr_recent {
 	u64 until; /* CLOCK_MONOTONIC, ns */
 };
 
-/* What a CPU keeps from one event to the next (stage.h). */
+/* Who listens where a peer of a moment ago came to (found.h). */
+struct sr_found {
+	u64 changes; /* of the registry before it was looked up, and 1; 0 while this is written */
+	struct sr_listener_key asked; /* where the peer came to; the listener's may be a wildcard */
+	struct sr_listener listener; /* a copy */
+};
+
+/* What a CPU keeps from one request to the next (stage.h, climb.h, found.h). */
 struct sr_stage {
 	u64 taken; /* places given away; SR_BATCH and above: it is being handed over */
 	u64 done; /* of these, those that are written */
 	struct sr_recent recent[64]; /* SR_RECENT: at the inode's number modulo that */
 	struct sr_batch batch;
+	u64 finding; /* how many write to `found` just now */
+	struct sr_found found[32]; /* SR_FOUND: by port; the first is for who comes between */
 };
 
 /* The test run: a frame of SR_WORDS words, then room for the rule word. */

@@ -15,6 +15,9 @@
  * (bpf_sk_storage_tracing_allowed, net/core/bpf_sk_storage.c, Linux 5.11 to 6.18), and
  * the cookie of a listener older than the agent is what socket diagnostics tell.
  *
+ * Accepted sockets inherit the wish to be called back from their listener. Nobody needs
+ * it, so it is taken back, unless another program may want to be called.
+ *
  * Known gap: the kernel calls back just after the socket has begun to listen; a peer
  * that arrives between is not judged, or as a peer of nobody known.
  */
@@ -88,6 +91,16 @@ static __always_inline void sr_enter_owner(struct sr_listener *entry,
 	}
 }
 
+/* What CPUs remember of `listeners` is void (found.h). After the change, not before. */
+static __always_inline void sr_listeners_changed(void)
+{
+	u32 programs = 0;
+	u64 *count = changes.lookup(&programs);
+
+	if (count)
+		SR_ADD(*count);
+}
+
 static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 {
 	u64 cookie = bpf_get_socket_cookie(ctx);
@@ -121,6 +134,7 @@ static __always_inline void sr_listening(struct bpf_sock_ops *ctx)
 	there->place = place;
 	there->owner = own->owner;
 	SR_ADD(there->count);
+	sr_listeners_changed();
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
@@ -152,6 +166,28 @@ static __always_inline void sr_stopped_listening(struct bpf_sock_ops *ctx)
 	there = listeners.lookup(&place);
 	if (there && there->count)
 		__sync_fetch_and_add(&there->count, -1);
+	sr_listeners_changed();
+}
+
+/*
+ * Take the inherited flag back. Every callback runs all programs of the socket's cgroup;
+ * where this one is the only one, nobody else is called or has set a flag.
+ */
+static __always_inline void sr_accepted(struct bpf_sock_ops *ctx)
+{
+#if SR_HAS_TYPED_SOCKET
+	u64 socket, cgroup, programs;
+
+	if (ctx->bpf_sock_ops_cb_flags != BPF_SOCK_OPS_STATE_CB_FLAG || !ctx->sk)
+		return;
+	socket = (u64)bpf_skc_to_tcp_sock(ctx->sk);
+	if (!socket)
+		return;
+	cgroup = sr_member64(socket, SR_OFF_SOCK_CGROUP);
+	programs = sr_member64(cgroup, SR_OFF_CGROUP_SOCKOPS);
+	if (!sr_member64(programs, SR_OFF_SECOND_PROGRAM))
+		bpf_sock_ops_cb_flags_set(ctx, 0);
+#endif
 }
 
 int sr_sockops(struct bpf_sock_ops *ctx)
@@ -161,6 +197,8 @@ int sr_sockops(struct bpf_sock_ops *ctx)
 		sr_arrive(ctx);
 	} else if (ctx->op == BPF_SOCK_OPS_STATE_CB && ctx->args[0] == BPF_TCP_LISTEN) {
 		sr_stopped_listening(ctx);
+	} else if (ctx->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB) {
+		sr_accepted(ctx);
 	}
 	return 1;
 }

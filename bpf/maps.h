@@ -3,7 +3,7 @@
  * The maps. Capacities are given by the agent: SR_ENTRIES, SR_SLOTS, SR_BOUNDS
  * and SR_RULES are per generation, there are two; SR_STEPS bounds the walk.
  *
- * `listeners`, `owners`, `namespaces`, `totals`, `stages` and `paths` are pinned
+ * `listeners`, `changes`, `owners`, `namespaces`, `totals`, `stages` and `paths` are pinned
  * (agent/loader.py) and shared by one agent and the next: which sockets listen, where
  * sk_lookup is attached, what was counted while no agent ran, the last events of then and
  * what their programs are called are lost otherwise. The rest is made anew by each agent
@@ -51,6 +51,8 @@ BPF_PERCPU_ARRAY(proofs, u64, SR_HOOKS);
 /* Room for all listeners of a large host; memory is taken for those that there are. */
 BPF_F_TABLE("hash", struct sr_listener_key, struct sr_listener, listeners, SR_LISTENERS,
 	    BPF_F_NO_PREALLOC);
+/* How often `listeners` changed: [0] by programs, [1] by agents, each writes its own. */
+BPF_ARRAY(changes, u64, 2);
 BPF_F_TABLE("hash", u64, struct sr_listener, owners, SR_LISTENERS, BPF_F_NO_PREALLOC);
 
 /* Instance of sk_lookup -> the namespace it is attached to (inode number), 0 for none. */

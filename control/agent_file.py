@@ -13,6 +13,7 @@ from .model import Mode, Product, Server
 from .problems import InputError, did_you_mean, listed
 from .toml_document import TomlDocument, shown
 
+SMALLEST_BUFFER = 4  # pages; a full batch of events is 8.7 kB (bpf/abi.h)
 LARGEST_BUFFER = 16384
 """Pages of an event buffer, per CPU: 64 MiB, far more than a second of any host's events."""
 
@@ -325,7 +326,7 @@ def _buffer_pages(
     document: TomlDocument, tables: dict[str, dict[str, object]], shipped: int
 ) -> int:
     path = ("events", "buffer_pages")
-    pages = _number(document, tables, path, shipped, (1, LARGEST_BUFFER))
+    pages = _number(document, tables, path, shipped, (SMALLEST_BUFFER, LARGEST_BUFFER))
     if pages & (pages - 1):
         below = 1 << (pages.bit_length() - 1)
         message = f"buffer_pages {pages} is not a power of two"

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from .sandbox import Sandbox
@@ -94,6 +96,14 @@ def test_rules_see_the_listeners_user_not_the_peers(sandbox: Sandbox) -> None:
         assert sandbox.client("connect", "plain", "127.0.0.1", 6002) == "ECONNREFUSED"
     with sandbox.listener("plain", "127.0.0.1", 6002, user=2001):
         assert sandbox.client("connect", "plain", "127.0.0.1", 6002, user=2000) == "ok"
+
+
+def test_who_listened_before_is_not_remembered(sandbox: Sandbox) -> None:
+    for _ in range(3):
+        for user, outcome in ((2000, "ECONNREFUSED"), (2001, "ok")):
+            with sandbox.listener("plain", "127.0.0.1", 6002, user=user):
+                for _ in range(2 * (os.cpu_count() or 1)):
+                    assert sandbox.client("connect", "plain", "127.0.0.1", 6002) == outcome
 
 
 def test_rules_see_the_listeners_program(sandbox: Sandbox) -> None:

@@ -43,7 +43,7 @@ when = "{side}.port == 7200"
 
 
 def test_a_full_buffer_changes_no_verdict_and_every_lost_event_is_counted(fresh: Sandbox) -> None:
-    fresh.configure(events="buffer_pages = 1", connect="enforce")
+    fresh.configure(events="buffer_pages = 4", connect="enforce")
     fresh.start(RULES)
     assert fresh.agent
     with fresh.listener("plain", "127.0.0.1", 7200):
@@ -59,7 +59,7 @@ def test_a_full_buffer_changes_no_verdict_and_every_lost_event_is_counted(fresh:
         assert fresh.totals("connect")["rejections"] == 1500
         assert events["received"] + events["lost_total"] == 3000
         assert events["received"] > 0
-        assert events["lost_total"] > 2000, "a page holds some twenty events"
+        assert events["lost_total"] > 2000, "four pages hold some hundred events"
         assert sum(events["lost"].values()) == events["lost_total"]
         lines = fresh.audit(kind="state", lost=events["lost_total"])
         assert lines[0]["event"]["action"] == "events-lost"

@@ -3,22 +3,28 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from sockrules.agent import libbpf
 from sockrules.agent.bytecode import Cache
+from sockrules.agent.enforcer import mount_bpffs
 from sockrules.agent.features import kernel_macros
 from sockrules.agent.hooks import CONNECT4, CONNECT6, PROBE, Hook
 from sockrules.agent.loader import Capacity, load
 from sockrules.agent.longest_walk import is_too_long, longest_walk
+from sockrules.control import abi
 
 pytestmark = pytest.mark.kernel
 
 SMALL = Capacity(
     steps=96, entries=64, rests=64, slots=64, bounds=64, rules=64, known=64, listeners=64
 )
+PERCPU_ARRAY = 6  # enum bpf_map_type
 ENDLESS = replace(SMALL, steps=9000)
 
 
@@ -47,6 +53,31 @@ def test_a_refused_program_costs_no_other_and_the_verifier_is_quoted(
     assert set(loaded.programs) == {"connect4"}
     assert "invalid bpf_context access" in loaded.refused["wrong"]
     loaded.close()
+
+
+def test_a_pinned_map_of_another_version_is_replaced(
+    macros: dict[str, int], tmp_path: Path
+) -> None:
+    mount_bpffs()
+    pins = Path("/sys/fs/bpf") / f"srtest-{os.getpid()}-loader"
+    pins.mkdir()
+    try:
+        old = libbpf.map_create("totals", PERCPU_ARRAY, 4, 8, 3, 0)
+        libbpf.pin(old, str(pins / "totals"))
+        os.close(old)
+        for _ in range(2):  # then it has the right shape, and is kept
+            loaded = load(SMALL, macros, (CONNECT4,), pins=pins)
+            refused, info = loaded.refused, libbpf.map_info(loaded.maps["totals"])
+            libbpf.update(loaded.maps["changes"], bytes(4), b"kept" + bytes(4))
+            loaded.close()
+            assert not refused
+            assert info.value_size == abi.sizeof("sr_totals")
+        again = libbpf.get_pinned(str(pins / "changes"))
+        assert again is not None
+        assert libbpf.lookup(again, bytes(4), 8) == b"kept" + bytes(4)
+        os.close(again)
+    finally:
+        shutil.rmtree(pins)
 
 
 @pytest.mark.slow
