@@ -230,10 +230,13 @@ class Kernel:
         self.listeners_changed()
 
     def listeners_changed(self) -> None:
-        """After `listeners` was written to: what CPUs remember of it is void (bpf/found.h)."""
+        """After `listeners` was written to: what CPUs remember of it is void (bpf/found.h).
+
+        Counted from the clock, so that no count comes again where the map is a new one.
+        """
         by_agents = (1).to_bytes(4, sys.byteorder)
         raw = libbpf.lookup(self.map("changes"), by_agents, 8) or b""
-        count = int.from_bytes(raw, sys.byteorder) + 1
+        count = max(int.from_bytes(raw, sys.byteorder) + 1, time.monotonic_ns())
         libbpf.update(self.map("changes"), by_agents, count.to_bytes(8, sys.byteorder))
 
     def has_overflowed(self) -> bool:
