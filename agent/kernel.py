@@ -245,6 +245,7 @@ class Kernel:
 
     def set_overflowed(self, flag: bool) -> None:
         libbpf.update(self.map("overflowed"), bytes(4), int(flag).to_bytes(4, sys.byteorder))
+        self.listeners_changed()  # nobody stands for who is not found, or no longer
 
     def _put_control(self) -> None:
         libbpf.update(self.map("control"), bytes(4), self._control.tobytes())
