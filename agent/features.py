@@ -16,11 +16,10 @@ from typing import NamedTuple
 
 from . import libbpf
 from .btf import offset_macros
-from .hooks import HOOKS
+from .hooks import HOOKS, SOCKOPS
 
 _TASK_BTF = 158  # enum bpf_func_id (include/uapi/linux/bpf.h)
 _TO_TCP_SOCKET = 137
-_SOCKOPS = 13  # enum bpf_prog_type
 _SOCKOPS_SK = 184  # offset of `sk` in struct bpf_sock_ops
 _TASK = ("cgroup", "kernel")
 """Targets of hooks that run in a task (sk_lookup does not)."""
@@ -48,7 +47,7 @@ def kernel_macros() -> dict[str, int]:
     """
     offsets, kinds = offset_macros(), _kinds()
     typed_task, typed_socket = _of_task(offsets), _of_socket(offsets)
-    sockops = [kind for kind in kinds if kind.program_type == _SOCKOPS]
+    sockops = [kind for kind in kinds if kind.program_type == SOCKOPS.program_type]
     has_typed_task = all(_takes(kind, typed_task) for kind in kinds)
     has_typed_socket = bool(typed_socket) and all(_takes(kind, typed_socket) for kind in sockops)
     return offsets | {
