@@ -29,17 +29,18 @@ from .model import DefaultRule, Field, Rule, RuleSet, Server, verdict_of
 from .normal import Vocabulary, cubes_of
 from .pack import pack
 from .plain import PlainBoxes
-from .prune import distinct, reachable
+from .prune import covered, distinct
 from .regions import MOST_BOUNDS, ROOM, WORTH, any_searched, ask_for, build, choose_bits
 from .schedule import rules_at
 from .table import Capacity, CompileError, Limits, Table
-from .tuples import Tuple, choose
+from .tuples import Tuple, choose, without
 from .unique import unique_values
 from .windows import open_windows
 
 _WORK = 4_000_000  # cubes looked at in one compilation: some ten seconds
 _RULE_WORK = 200_000  # and for one rule
 _FEW_STEPS = 64  # with more in the worst case, dead boxes are looked for
+_MANY_DEAD = 8  # with more than an eighth of them, tables are chosen anew
 _NAMED = 5  # rules named by an error
 _AT_ONCE = 1 << 14  # boxes made before they are put into an array
 
@@ -85,14 +86,15 @@ def _compile(
     entries = distinct(_entries(rules, plain, cubes, words, bits, limits))
     tuples = choose(entries, limits.tables - 1)  # one is left for a grid
     if steps_of(tuples) > _FEW_STEPS:
-        rest = reachable(entries, tuples)
-        if len(rest) < len(entries):
-            entries, tuples = rest, choose(rest, limits.tables - 1)
-    if steps_of(tuples) > limits.steps:
-        tuples = choose(entries, limits.tables - 1, tight=True)
+        dead = covered(entries, tuples)
+        if dead.sum() > len(dead) // _MANY_DEAD:
+            entries = entries[~dead]
+            tuples = choose(entries, limits.tables - 1)
+        else:
+            tuples = without(tuples, dead, entries)
     if steps_of(tuples) > _FEW_STEPS:
         free = abi.C["SR_FIRST_SET_BIT"] + vocabulary.places + len(bits)
-        laid = lay(entries, tuples, free, needed=steps_of(tuples) > limits.steps)
+        laid = lay(entries, tuples, free, steps=limits.steps)
         if laid and steps_of(laid.tables) < steps_of(tuples):
             tuples = laid.tables
             bits = {**bits, **laid.digits}

@@ -19,7 +19,7 @@ one that covers it. Pairs are bounded; a grid that needs more is not laid.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from itertools import pairwise
 from typing import Any
@@ -33,7 +33,7 @@ from .layout import steps_of
 from .model import Field, Server
 from .sets import DOMAINS
 from .shapes import Boxes, firsts_of
-from .tuples import Tuple
+from .tuples import Tuple, without
 from .unique import unique_values
 
 _CROWDS = (12, 48, 160)  # buckets larger than this go into the grid; each is tried
@@ -44,6 +44,7 @@ _SEARCH = 5  # what that is in entries checked, about
 _PAIRS = 1 << 19  # pairs of a cell and a box at any time: 32 MB of entries
 _SAMPLE = 2000  # boxes at which requests are aimed to see whether a grid is worth it
 _FEW_PAIRS = 1 << 16  # where the grid is a matter of speed: these, or half as many as boxes
+_FREE_ROOM = 1 << 15  # boxes of the tables whose room, 2 MB, is not counted
 _WORTH = 0.97  # cutting a field once more must leave fewer boxes a cell than this share
 
 _SCALARS = {
@@ -135,13 +136,19 @@ class Laid:
     cost: float
     """Entries that a request checks in crowds and in the grid, its searches included."""
 
+    @property
+    def price(self) -> float:
+        """Time and room in one: `cost` times all boxes of the tables."""
+        return self.cost * max(sum(len(one.boxes) for one in self.tables), _FREE_ROOM)
 
-def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, needed: bool) -> Laid | None:
+
+def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, steps: int) -> Laid | None:
     """Put what crowds in the tables into a grid.
 
-    `bit` is the first free one of SR_W_BITS. None where no grid can be laid, or where it
-    is not `needed` and would cost requests more than it saves them.
+    `bit` is the first free one of SR_W_BITS. None where no grid can be laid, or where the
+    tables are within `steps` without one, and it would not be worth its room.
     """
+    needed = steps_of(tuples) > steps
     before = _walked(boxes, tuples, _CROWDS[0])
     if not needed and before < 1 + _SEARCH:
         return None
@@ -160,9 +167,13 @@ def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, needed: bool) -> La
             if laid:
                 found.append(laid)
                 break
-    if needed:
+    if needed and all(steps_of(one.tables) > steps for one in found):
         return min(found, key=lambda one: steps_of(one.tables), default=None)
-    return min((one for one in found if one.cost < before), key=lambda one: one.cost, default=None)
+    fit = (one for one in found if steps_of(one.tables) <= steps)
+    best = min(fit, key=lambda one: one.price, default=None)
+    if best is None or (not needed and best.price >= before * max(len(boxes), _FREE_ROOM)):
+        return None
+    return best
 
 
 def _laid(
@@ -190,7 +201,7 @@ def _laid(
     grid = _table(boxes, members, pairs, places, mask)
     gone = np.zeros(len(boxes), bool)
     gone[members] = True
-    rest = [one for one in (_thinned(one, gone, boxes) for one in tuples) if one is not None]
+    rest = without(tuples, gone, boxes)
     if len(rest) >= abi.C["SR_NO_TABLE"]:
         return None
     sizes = grid.sizes[grid.sizes > 0]
@@ -218,27 +229,6 @@ def _walked(boxes: np.ndarray, tuples: list[Tuple], crowd: int) -> float:
         ]
         total += float(met[met > crowd].sum()) / 2
     return total / len(every)
-
-
-def _thinned(one: Tuple, gone: Bools, boxes: np.ndarray) -> Tuple | None:
-    """The table without the boxes that are gone."""
-    kept = ~gone[one.boxes]
-    if kept.all():
-        return one
-    if not kept.any():
-        return None
-    slot = np.repeat(np.arange(one.slots), one.sizes)[kept]
-    counts = np.bincount(slot, minlength=one.slots)
-    largest = int(counts.max())
-    left = one.boxes[kept]
-    first, second, third = (min(largest, worst) for worst in one.worst)
-    return replace(
-        one,
-        firsts=firsts_of(boxes[left]),
-        boxes=left,
-        ends=np.cumsum(counts),
-        worst=(first, second, third),
-    )
 
 
 def _cut(axes: list[_Axis], digits: int) -> list[_Axis]:

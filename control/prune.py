@@ -44,9 +44,9 @@ def distinct(entries: np.ndarray) -> np.ndarray:
     return kept
 
 
-def reachable(entries: np.ndarray, tuples: list[Tuple]) -> np.ndarray:
-    """The entries without those covered by an earlier one of the same large bucket."""
-    alive = np.ones(len(entries), bool)
+def covered(entries: np.ndarray, tuples: list[Tuple]) -> npt.NDArray[np.bool_]:
+    """Which entries an earlier one of the same large bucket covers."""
+    dead = np.zeros(len(entries), bool)
     buckets: list[npt.NDArray[np.int64]] = []
     for one in tuples:
         starts = one.ends - one.sizes
@@ -57,26 +57,26 @@ def reachable(entries: np.ndarray, tuples: list[Tuple]) -> np.ndarray:
         left -= len(bucket) * len(bucket)
         if left < 0:
             break
-        alive[bucket] = _uncovered(entries[bucket])
-    return entries if alive.all() else entries[alive]
+        dead[bucket] = _covered(entries[bucket])
+    return dead
 
 
-def _uncovered(bucket: np.ndarray) -> npt.NDArray[np.bool_]:
-    """Which boxes, in rule order, no earlier one covers."""
-    alive = np.ones(len(bucket), bool)
+def _covered(bucket: np.ndarray) -> npt.NDArray[np.bool_]:
+    """Which boxes, in rule order, an earlier one covers."""
+    dead = np.zeros(len(bucket), bool)
     e: Any = bucket
     for start in range(0, len(bucket), _ROWS):
         rows = slice(start, start + _ROWS)
         later = e[rows][:, None]
         # A box that is dead itself is covered by one that is not, so it may cover too.
-        covered = np.arange(len(bucket))[None, :] < np.arange(len(bucket))[rows][:, None]
-        covered &= (e["bits_mask"] & ~later["bits_mask"]) == 0
-        covered &= (later["bits_value"] & e["bits_mask"]) == e["bits_value"]
+        covers = np.arange(len(bucket))[None, :] < np.arange(len(bucket))[rows][:, None]
+        covers &= (e["bits_mask"] & ~later["bits_mask"]) == 0
+        covers &= (later["bits_value"] & e["bits_mask"]) == e["bits_value"]
         for name in _SCALARS:
-            covered &= e[f"{name}_lo"] <= later[f"{name}_lo"]
-            covered &= e[f"{name}_hi"] >= later[f"{name}_hi"]
+            covers &= e[f"{name}_lo"] <= later[f"{name}_lo"]
+            covers &= e[f"{name}_hi"] >= later[f"{name}_hi"]
         for name in _HALVES:
-            covered &= e[name] <= later[name]
-            covered &= e[name] + e[f"{name}_span"] >= later[name] + later[f"{name}_span"]
-        alive[rows] = ~covered.any(axis=1)
-    return alive
+            covers &= e[name] <= later[name]
+            covers &= e[name] + e[f"{name}_span"] >= later[name] + later[f"{name}_span"]
+        dead[rows] = covers.any(axis=1)
+    return dead

@@ -15,7 +15,7 @@ there are enough; then close those that later ones made needless.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -62,17 +62,14 @@ class Tuple:
         return np.diff(self.ends, prepend=0)
 
 
-def choose(entries: np.ndarray, tables: int, *, tight: bool = False) -> list[Tuple]:
-    """Put every entry into one of at most `tables` tuples, ordered by their first rule.
-
-    `tight` weighs only the largest bucket of a table, not the usual one.
-    """
+def choose(entries: np.ndarray, tables: int) -> list[Tuple]:
+    """Put every entry into one of at most `tables` tuples, ordered by their first rule."""
     if not len(entries):
         return []
     boxes = Boxes(entries)
     groups = boxes.groups()
     masks = _candidates(groups)
-    prices = _prices(boxes, groups, masks, tight)
+    prices = _prices(boxes, groups, masks)
     home = _locate(prices, tables)
     built = []
     for mask in sorted(set(home)):
@@ -80,8 +77,34 @@ def choose(entries: np.ndarray, tables: int, *, tight: bool = False) -> list[Tup
         # Nothing is lost by the longest mask that the members share.
         lengths = tuple(min(sizes) for sizes in zip(*(g.lengths for g in members), strict=True))
         together = np.sort(np.concatenate([group.boxes for group in members]))
-        built.append(_tuple(boxes, together, lengths, tight))
+        built.append(_tuple(boxes, together, lengths))
     return sorted(built, key=lambda one: (one.first, one.mask))
+
+
+def without(tuples: list[Tuple], gone: npt.NDArray[np.bool_], entries: np.ndarray) -> list[Tuple]:
+    """The tuples without the boxes that are gone, those with none left out; masks stay."""
+    left = [_thinned(one, gone, entries) for one in tuples]
+    return sorted((one for one in left if one), key=lambda one: (one.first, one.mask))
+
+
+def _thinned(one: Tuple, gone: npt.NDArray[np.bool_], entries: np.ndarray) -> Tuple | None:
+    kept = ~gone[one.boxes]
+    if kept.all():
+        return one
+    if not kept.any():
+        return None
+    slot = np.repeat(np.arange(one.slots), one.sizes)[kept]
+    counts = np.bincount(slot, minlength=one.slots)
+    largest = int(counts.max())
+    left = one.boxes[kept]
+    first, second, third = (min(largest, worst) for worst in one.worst)
+    return replace(
+        one,
+        firsts=firsts_of(entries[left]),
+        boxes=left,
+        ends=np.cumsum(counts),
+        worst=(first, second, third),
+    )
 
 
 def _candidates(groups: list[Group]) -> list[Lengths]:
@@ -100,12 +123,12 @@ def _candidates(groups: list[Group]) -> list[Lengths]:
 
 
 def _prices(
-    boxes: Boxes, groups: list[Group], masks: list[Lengths], tight: bool
+    boxes: Boxes, groups: list[Group], masks: list[Lengths]
 ) -> npt.NDArray[np.float64]:
     """What each group (row) costs under each mask (column); `_NEVER` where it cannot lie.
 
     The price is the number of its boxes that a request from the corner of any
-    box finds, on average; if `tight`, that any request can find. Prices add up.
+    box finds, on average. Prices add up.
     """
     share = max(_FEW, _SAMPLE // len(groups))
     thin = [-(-len(group.boxes) // share) for group in groups]
@@ -121,13 +144,8 @@ def _prices(
     for column, mask in enumerate(masks):
         fits = (shapes >= np.array(mask)).all(axis=1)
         slot = (hasher.under(masks_of(mask)) >> np.uint64(64 - width)).astype(np.int64)
-        if tight:
-            keys, counts = np.unique(owner << width | slot, return_counts=True)
-            price = np.zeros(len(groups))
-            np.maximum.at(price, keys >> width, 1 + (counts - 1.0) * np.array(thin)[keys >> width])
-        else:
-            found = np.bincount(slot, weight)[slot] - weight + 1
-            price = np.bincount(owner, found * weight, len(groups)) / weight.sum()
+        found = np.bincount(slot, weight)[slot] - weight + 1
+        price = np.bincount(owner, found * weight, len(groups)) / weight.sum()
         prices[fits, column] = price[fits]
     return prices
 
@@ -164,14 +182,13 @@ def _width(count: int) -> int:
     return max(4, (2 * count - 1).bit_length())
 
 
-def _tuple(boxes: Boxes, members: Indices, lengths: Lengths, tight: bool) -> Tuple:
+def _tuple(boxes: Boxes, members: Indices, lengths: Lengths) -> Tuple:
     mask = boxes.needed(members, masks_of(lengths))
     hashes = boxes.hashes(members, mask)
     narrow = _width(len(members))
-    widths = range(narrow, min(32, narrow + (3 if tight else 1)) + 1)
-    largest, width = min((_largest(hashes, width), width) for width in widths)
-    if not tight and _largest(hashes, narrow) <= largest + 1:
-        width = narrow  # a smaller table is a better use of the cache than a step saved
+    width = narrow
+    if narrow < 32 and _largest(hashes, narrow + 1) < _largest(hashes, narrow) - 1:
+        width += 1  # for one step less a larger table would not be a good use of the cache
     slot = (hashes >> np.uint64(64 - width)).astype(np.int64)
     counts = np.bincount(slot, minlength=1 << width)
     largest = int(counts.max())

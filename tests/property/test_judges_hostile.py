@@ -144,5 +144,5 @@ def test_hostile_rules_are_decided_alike(
 
 def test_a_table_that_fits_no_kernel_is_refused() -> None:
     rules = rules_of(nested_prefixes(random.Random(1)))
-    with pytest.raises(CompileError, match="a request could take 40[0-9] steps, 300 are allowed"):
+    with pytest.raises(CompileError, match="a request could take 4[0-9]{2} steps, 300 are allowed"):
         compile_table(RuleSet(rules), rules, limits=Limits(steps=300))
