@@ -20,7 +20,7 @@ from datetime import datetime
 import numpy as np
 
 from . import abi, zone
-from .boxes import Bits, Row, any_asks, count, entries_of, rows
+from .boxes import Bits, CubeBoxes, any_asks, count
 from .cubes import FREE, Budget, Cube, TooComplex
 from .garbage import uncollected
 from .grid import lay
@@ -31,7 +31,7 @@ from .pack import pack
 from .plain import PlainBoxes
 from .prune import covered, distinct
 from .regions import MOST_BOUNDS, ROOM, WORTH, any_searched, ask_for, build, choose_bits
-from .schedule import rules_at
+from .schedule import rule_at
 from .table import Capacity, CompileError, Limits, Table
 from .tuples import Tuple, choose, without
 from .unique import unique_values
@@ -68,7 +68,7 @@ def _compile(
     ruleset: RuleSet, rules: tuple[Rule, ...], revision: int, limits: Limits, moment: datetime
 ) -> Table:
     vocabulary = Vocabulary()
-    plain, cubes = _normal(rules_at(rules, moment), vocabulary, limits)
+    plain, cubes = _normal(rules, vocabulary, limits, moment)
     if vocabulary.places > ROOM:
         named = [(at, each.bit_count()) for at, each in zip(plain.rules, plain.within, strict=True)]
         named += [(at, cube.within.bit_count() + cube.without.bit_count()) for at, cube in cubes]
@@ -169,9 +169,10 @@ def _words(ruleset: RuleSet, rules: Sequence[Rule | DefaultRule]) -> list[int]:
 
 
 def _normal(
-    rules: Sequence[Rule], words: Vocabulary, limits: Limits
+    rules: Sequence[Rule], words: Vocabulary, limits: Limits, moment: datetime
 ) -> tuple[PlainBoxes, list[tuple[int, Cube]]]:
-    """What the rules come to, in order: boxes of those that are plain, cubes of the others.
+    """What the rules come to at a moment, in order: boxes of those that are plain, cubes of the
+    others.
 
     What stands behind an `any` of its server is left out.
     """
@@ -183,13 +184,13 @@ def _normal(
     for index, rule in enumerate(rules):
         if rule.server in closed:
             continue
-        if plain.take(index, rule.server, rule.when, words):
+        if rule.expires is None and plain.take(index, rule.server, rule.when, words):
             left -= 1
             boxes += 1
         else:
             budget = Budget(limits.boxes_per_rule, _RULE_WORK)
             try:
-                cubes = cubes_of(rule.when, words, budget)
+                cubes = cubes_of(rule_at(rule, moment).when, words, budget)
             except TooComplex:
                 tangled.append(rule)
                 cubes = []
@@ -277,27 +278,27 @@ def _entries(
     limits: Limits,
 ) -> np.ndarray:
     """All boxes in the order of their rules."""
-    waiting: list[Row] = []
+    waiting = CubeBoxes()
     parts = [plain.entries(words, bits)]
     counts: list[tuple[int, int]] = []
     made = len(plain)
     for index, cube in cubes:
         before = len(waiting)
-        waiting.extend(rows(cube, int(rules[index].server), words[index], bits))
+        waiting.add(cube, index, int(rules[index].server), bits)
         counts.append((index, len(waiting) - before))
         made += counts[-1][1]
         if made > 2 * limits.entries:
             break
-        if len(waiting) > _AT_ONCE:  # an array takes a fifth of the memory
-            parts.append(entries_of(waiting))
-            waiting = []
+        if len(waiting) > _AT_ONCE:  # an array takes less memory
+            parts.append(waiting.entries(words))
+            waiting = CubeBoxes()
     if made > limits.entries:
         raise CompileError(
             f"the rules need more than {limits.entries} boxes; these cost most",
             "shorten their sets, or let several rules share one @list",
             _dearest(rules, counts + _ones(plain)),
         )
-    found = np.concatenate([*parts, entries_of(waiting)])
+    found = np.concatenate([*parts, waiting.entries(words)])
     if len(plain) and counts:
         found = found[np.argsort(found["rule"], kind="stable")]
     return found

@@ -78,6 +78,9 @@ class Vocabulary:
 
 def cubes_of(condition: Condition, words: Vocabulary, budget: Budget) -> list[Cube]:
     """The condition's cubes; none if it can never hold. Raises `TooComplex`."""
+    if isinstance(condition, And) and (single := _conjunction(condition.parts, words)):
+        budget.spend(len(condition.parts))
+        return [single]
     # Post-order over an explicit stack: nesting is bounded by memory, not by recursion.
     done: list[list[Cube]] = []
     todo: list[tuple[Condition, bool, int]] = [(condition, False, -1)]
@@ -102,6 +105,22 @@ def cubes_of(condition: Condition, words: Vocabulary, budget: Budget) -> list[Cu
                 todo.append((node, negated, len(parts)))
                 todo.extend((part, negated, -1) for part in reversed(parts))
     return done[0]
+
+
+def _conjunction(asked: tuple[Condition, ...], words: Vocabulary) -> Cube | None:
+    """The cube of what most people write, comparisons of one number each, all of another
+    field; None of anything else. It is what the general way makes of it, in less time."""
+    parts: list[Part] = [()] * len(FIELDS)
+    for one in asked:
+        if type(one) is not Comparison or not one.ranges or parts[_PLACE[one.field]]:
+            return None
+        values = words.values(one)
+        if one.negated:
+            values = complement(values)
+        if values.empty or values.everything:
+            return None
+        parts[_PLACE[one.field]] = (values,)
+    return Cube(tuple(parts))
 
 
 def _comparison(node: Comparison, negated: bool, words: Vocabulary) -> list[Cube]:

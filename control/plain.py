@@ -12,19 +12,22 @@ from __future__ import annotations
 import numpy as np
 
 from . import abi
-from .boxes import BITS_OF, BOX, COLUMNS_OF, FREE, FULL, SERVER_BITS, Bits
+from .boxes import (
+    BITS_OF,
+    COLUMNS_OF,
+    FREE,
+    FULL,
+    SERVER_BITS,
+    Bits,
+    Columns,
+    asking_for,
+)
 from .condition import And, Comparison, Condition
 from .cubes import FIELDS
 from .model import Field
 from .normal import Vocabulary
-from .ranges import halves
 from .services import place_of
 from .sets import DOMAINS, ValueSet, explicit, positive, width
-
-_PLACE = {name: place for place, name in enumerate(FIELDS)}
-_KNOWN = {name: DOMAINS[name].known for name in FIELDS}
-_LOCAL, _REMOTE = _PLACE[Field.LOCAL_ADDRESS], _PLACE[Field.REMOTE_ADDRESS]
-_MARKS = tuple((place, BITS_OF[FIELDS[place]]) for place in (_LOCAL, _REMOTE))
 
 
 class PlainBoxes:
@@ -37,85 +40,98 @@ class PlainBoxes:
         self.rules: list[int] = []
         self.within: list[int] = []
         self._servers: list[int] = []
-        self._rows: list[list[int]] = [[] for _ in FIELDS]
-        self._first: list[list[int]] = [[] for _ in FIELDS]
-        self._last: list[list[int]] = [[] for _ in FIELDS]
+        self._columns = Columns()
+        columns = zip(
+            FIELDS, self._columns.firsts, self._columns.lasts, self._columns.highs, strict=True
+        )
+        self._fields = {
+            name: (1 << place, *DOMAINS[name].known, firsts, lasts, highs)
+            for place, (name, firsts, lasts, highs) in enumerate(columns)
+        }
 
     def __len__(self) -> int:
         return len(self.rules)
 
     def take(self, index: int, server: int, condition: Condition, words: Vocabulary) -> bool:
         """Add the box of a rule, if its condition is plain."""
-        kind = type(condition)
-        if kind is Comparison:
+        if type(condition) is Comparison:
             parts: tuple[Condition, ...] = (condition,)
-        elif kind is And and isinstance(condition, And):
+        elif type(condition) is And:
             parts = condition.parts
         else:
             return False
-        if not _plain(parts):
-            return False
-        row, within = len(self.rules), 0
+        seen = asked = within = 0
         for part in parts:
-            assert isinstance(part, Comparison)
-            if part.ranges:
-                ((first, last),) = part.ranges
+            if type(part) is not Comparison or part.negated:
+                break
+            bit, low, high, firsts, lasts, highs = self._fields[part.field]
+            if seen & bit:
+                break
+            seen |= bit
+            ranges = part.ranges
+            if len(ranges) == 1:
+                first, last = ranges[0]
+                if not low <= first <= last <= high:
+                    break
+                if last > FULL:
+                    if first >> 64 != last >> 64 and (first & FULL or ~last & FULL):
+                        break  # more than one box
+                    highs.append((len(firsts), first >> 64, last >> 64))
+                    first &= FULL
+                    last &= FULL
+            elif ranges or len(part.paths) + len(part.services) != 1:
+                break
             else:
-                number, mask = _named(part, words)
+                first, mask = _named(part, words)
                 within |= mask
-                if not number:
+                if mask:
                     continue
-                first = last = number
-            place = _PLACE[part.field]
-            self._rows[place].append(row)
-            self._first[place].append(first)
-            self._last[place].append(last)
-        self.rules.append(index)
-        self.within.append(within)
-        self._servers.append(server)
-        return True
+                last = first
+            asked |= bit
+            firsts.append(first)
+            lasts.append(last)
+        else:
+            if seen:
+                self.rules.append(index)
+                self.within.append(within)
+                self._servers.append(server)
+                self._columns.asked.append(asked)
+                return True
+        self._forget(asked)
+        return False
+
+    def _forget(self, asked: int) -> None:
+        """Take back what a rule that is not plain has asked for."""
+        for bit, _, _, firsts, lasts, highs in self._fields.values():
+            if asked & bit:
+                del firsts[-1], lasts[-1]
+                if highs and highs[-1][0] == len(firsts):
+                    del highs[-1]
 
     def entries(self, words: list[int], bits: Bits) -> np.ndarray:
         """The boxes as an array of `BOX`; `words` are all rules' words.
 
         A range that has a membership bit, because other rules exclude it, is left to the bit.
         """
-        table = np.zeros(len(self.rules), BOX)
-        rules = np.array(self.rules, np.int64)
-        table["rule"] = np.array(words, np.uint32)[rules]
+        table = self._columns.table()
+        table["rule"] = np.array(words, np.uint32)[np.array(self.rules, np.int64)]
         within = np.array(self.within, np.uint64) << np.uint64(abi.C["SR_FIRST_SET_BIT"])
-        table["bits_mask"] = within | np.uint64(SERVER_BITS)
-        table["bits_value"] = within | np.array(self._servers, np.uint64)
-        for column, free in FREE.items():
-            table[column] = free
-        for place, name in enumerate(FIELDS):
-            rows = np.array(self._rows[place], np.int64)
-            first, last = halves(self._first[place]), halves(self._last[place])
-            if len(COLUMNS_OF[name]) == 2:
-                values = [first[1], last[1]]
-            else:
-                values = [first[0], last[0] - first[0], first[1], last[1] - first[1]]
-            for column, value in zip(COLUMNS_OF[name], values, strict=True):
-                table[column][rows] = value
-        for place, known in _MARKS:
-            rows = np.array(self._rows[place], np.int64)
-            table["bits_mask"][rows] |= np.uint64(known)
-            table["bits_value"][rows] |= np.uint64(known)
+        table["bits_mask"] |= within | np.uint64(SERVER_BITS)
+        table["bits_value"] |= within | np.array(self._servers, np.uint64)
         for (name, ranges), bit in bits.items():
             for inside in (True, False):
                 self._leave_to_bit(table, name, ValueSet(ranges, inside), bit)
         return table
 
-    def _leave_to_bit(self, table: np.ndarray, name: Field, values: ValueSet, bit: int) -> None:
+    @staticmethod
+    def _leave_to_bit(table: np.ndarray, name: Field, values: ValueSet, bit: int) -> None:
         domain = DOMAINS[name]
         if width(values, domain) != 1:
             return
         spelled = explicit(values, domain)
         if len(spelled) != 1 or positive(spelled, domain) != values:
             return
-        place = _PLACE[name]
-        pairs = zip(self._rows[place], self._first[place], self._last[place], strict=True)
-        rows = [row for row, *ends in pairs if tuple(ends) == spelled[0]]
+        rows = asking_for(table, name, spelled[0])
         for column in COLUMNS_OF[name]:
             table[column][rows] = FREE[column]
         known = BITS_OF.get(name, 0)
@@ -123,29 +139,6 @@ class PlainBoxes:
         table["bits_value"][rows] &= ~np.uint64(known)
         if values.inside:
             table["bits_value"][rows] |= np.uint64(bit)
-
-
-def _plain(parts: tuple[Condition, ...]) -> bool:
-    seen = 0
-    for part in parts:
-        if type(part) is not Comparison or part.negated:
-            return False
-        place = _PLACE[part.field]
-        if seen >> place & 1:
-            return False
-        seen |= 1 << place
-        ranges = part.ranges
-        if len(ranges) != 1:
-            if ranges or len(part.paths) + len(part.services) != 1:
-                return False
-            continue
-        first, last = ranges[0]
-        low, high = _KNOWN[part.field]
-        if not low <= first <= last <= high:
-            return False
-        if last > FULL and first >> 64 != last >> 64 and (first & FULL or ~last & FULL):
-            return False  # more than one box
-    return seen > 0
 
 
 def _named(asked: Comparison, words: Vocabulary) -> tuple[int, int]:

@@ -51,15 +51,19 @@ def choose_bits(cubes: Iterable[Cube], places: int, *, most_boxes: int, worth: i
     for cube in cubes:
         widths: list[tuple[Field, Ranges, int, int]] = []
         boxes = 1
-        for name, part in zip(FIELDS, cube.parts, strict=True):
-            if name not in NUMBERS:
-                boxes *= max(1, len(part[0].ranges)) if part else 1
+        for place, part in enumerate(cube.parts):
+            if not part:
                 continue
-            known = DOMAINS[name]
+            name = FIELDS[place]
+            if name not in NUMBERS:
+                boxes *= max(1, len(part[0].ranges))
+                continue
             for values in part:
-                spread = width(values, known)
-                if known.first < 0 and not values.inside:
-                    spread += 2  # the unknown address, and a high half cut in two
+                spread = len(values.ranges)
+                if not values.inside:
+                    known = DOMAINS[name]
+                    # the unknown address, and a high half cut in two
+                    spread = width(values, known) + (2 if known.first < 0 else 0)
                 if spread > 1:
                     boxes *= spread
                     widths.append((name, values.ranges, spread, 1 if values.inside else BROAD))

@@ -46,7 +46,7 @@ def at(ruleset: RuleSet, moment: datetime) -> RuleSet:
 
 def rules_at(rules: tuple[Rule, ...], moment: datetime) -> tuple[Rule, ...]:
     """The rules at a moment, every one in its place; those it does not touch are the same."""
-    return tuple(_rule_at(rule, moment) for rule in rules)
+    return tuple(rule_at(rule, moment) for rule in rules)
 
 
 def timed(rules: Iterable[Rule]) -> bool:
@@ -73,7 +73,8 @@ def next_boundary(ruleset: RuleSet, moment: datetime) -> datetime | None:
     return None if first is None else first.astimezone(moment.tzinfo)
 
 
-def _rule_at(rule: Rule, moment: datetime) -> Rule:
+def rule_at(rule: Rule, moment: datetime) -> Rule:
+    """The rule at a moment; itself where the time does not matter to it."""
     if rule.expired(moment):
         return replace(rule, when=NEVER, expires=None)
     if rule.expires is None and not _times(rule.when):

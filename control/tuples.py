@@ -122,9 +122,7 @@ def _candidates(groups: list[Group]) -> list[Lengths]:
     return list(found)[:_CANDIDATES]
 
 
-def _prices(
-    boxes: Boxes, groups: list[Group], masks: list[Lengths]
-) -> npt.NDArray[np.float64]:
+def _prices(boxes: Boxes, groups: list[Group], masks: list[Lengths]) -> npt.NDArray[np.float64]:
     """What each group (row) costs under each mask (column); `_NEVER` where it cannot lie.
 
     The price is the number of its boxes that a request from the corner of any
