@@ -41,7 +41,7 @@ from .compiler import CompileError
 from .control_server import ControlServer, StateError
 from .enforcer import Enforcer, EnforcerError
 from .hits import HitCounter
-from .memory import give_back
+from .memory import give_back, one_heap
 from .messages import Messages
 from .policy import Policy, read_policy
 from .programs import ProgramPaths
@@ -420,4 +420,5 @@ def _text_of(path: Path) -> str:
 
 def run(paths: Paths, detach: bool = False) -> None:
     """Run an agent in the foreground until SIGTERM or SIGINT."""
+    one_heap()
     asyncio.run(Agent(paths).run(detach))
