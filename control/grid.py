@@ -37,6 +37,7 @@ from .tuples import Tuple, without
 from .unique import unique_values
 
 _CROWDS = (12, 48, 160)  # buckets larger than this go into the grid; each is tried
+_AS_MANY = 0.9  # a crowd with more of the boxes that were tried before is not tried as well
 _DIGITS = (12, 9, 6)  # of a grid; fewer where there would be too many pairs
 _AXIS_DIGITS = 8
 _AXES = 3  # each costs a request a search
@@ -154,11 +155,11 @@ def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, steps: int) -> Laid
         return None
     most = _PAIRS if needed else min(_PAIRS, max(_FEW_PAIRS, len(boxes) // 2))
     found: list[Laid] = []
-    tried = -1
+    tried = 0
     for crowd in _CROWDS:
         crowds = [bucket for one in tuples for bucket in _crowds(one, crowd)]
         members = unique_values(np.concatenate(crowds)) if crowds else np.zeros(0, np.int64)
-        if not 0 < len(members) != tried:
+        if not members.size or (tried and len(members) > tried * _AS_MANY):
             continue
         tried = len(members)
         axes = list(_axes(boxes[members]))
@@ -224,9 +225,7 @@ def _walked(boxes: np.ndarray, tuples: list[Tuple], crowd: int) -> float:
     every = np.arange(len(sample.rules))
     total = 0.0
     for one in tuples:
-        met = one.sizes[
-            (sample.hashes(every, one.mask) >> np.uint64(one.shift)).astype(np.int64)
-        ]
+        met = one.sizes[(sample.hashes(every, one.mask) >> np.uint64(one.shift)).astype(np.int64)]
         total += float(met[met > crowd].sum()) / 2
     return total / len(every)
 
@@ -267,21 +266,29 @@ def _axes(boxes: np.ndarray) -> Iterator[_Axis]:
             yield _Axis(field, points.tolist(), numbers[:count], numbers[count : 2 * count], None)
     for field, name in _ADDRESSES.items():
         if (e[f"{name}_hi_span"] != FULL).any() or (e[f"{name}_lo_span"] != FULL).any():
-            yield _address_axis(field, name, e)
+            yield _address_axis(field, name, boxes)
 
 
-def _address_axis(field: Field, name: str, e: Any) -> _Axis:
+def _address_axis(field: Field, name: str, boxes: np.ndarray) -> _Axis:
+    e: Any = boxes
     known = np.uint64(BITS_OF[field])
     hi, lo = e[f"{name}_hi"], e[f"{name}_lo"]
-    last_hi, last_lo = hi + e[f"{name}_hi_span"], lo + e[f"{name}_lo_span"]
-    starts = [h << 64 | n for h, n in zip(hi.tolist(), lo.tolist(), strict=True)]
-    ends = [(h << 64 | n) + 1 for h, n in zip(last_hi.tolist(), last_lo.tolist(), strict=True)]
-    points = sorted({*starts, *ends, 0, 1 << 128})
-    number = {point: at for at, point in enumerate(points)}
+    after_lo = lo + e[f"{name}_lo_span"] + np.uint64(1)
+    after_hi = hi + e[f"{name}_hi_span"] + (after_lo == 0)
+    zero = np.zeros(1, np.uint64)
+    all_hi, all_lo = np.concatenate((hi, after_hi, zero)), np.concatenate((lo, after_lo, zero))
+    order = np.lexsort((all_lo, all_hi))
+    sorted_hi, sorted_lo = all_hi[order], all_lo[order]
+    new = np.ones(len(order), bool)
+    new[1:] = (sorted_hi[1:] != sorted_hi[:-1]) | (sorted_lo[1:] != sorted_lo[:-1])
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(new) - 1
+    halves = zip(sorted_hi[new].tolist(), sorted_lo[new].tolist(), strict=True)
+    points = [high << 64 | low for high, low in halves] + [1 << 128]
+    begins = numbers[: len(boxes)]
+    stops = np.where((after_hi | after_lo) == 0, len(points) - 1, numbers[len(boxes) : -1])
     asked = (e["bits_mask"] & known) != 0
     nowhere = asked & ((e["bits_value"] & known) == 0)  # the unknown address alone
-    begins = np.array([number[point] for point in starts], np.int64)
-    stops = np.array([number[point] for point in ends], np.int64)
     return _Axis(field, points, begins, np.where(nowhere, begins, stops), ~asked | nowhere)
 
 
@@ -340,9 +347,7 @@ def _asks_nothing_else(boxes: np.ndarray, fields: list[Field]) -> Bools:
     asks = (e["bits_mask"] & np.uint64(FULL ^ allowed)) != 0
     for name, free in FREE.items():
         is_port = name.startswith(("local_port", "remote_port"))
-        if not any(
-            name.startswith(each) and (is_port is each.endswith("port")) for each in own
-        ):
+        if not any(name.startswith(each) and (is_port is each.endswith("port")) for each in own):
             asks |= e[name] != free
     found: Bools = ~asks
     return found
