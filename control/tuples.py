@@ -23,13 +23,13 @@ import numpy.typing as npt
 
 from .shapes import ODD, Boxes, Group, Indices, Lengths, firsts_of, masks_of
 
-_CANDIDATES = 300
+_CANDIDATES = 150
 _COMMON = 24  # the most frequent shapes, from which further candidates are derived
 _SAMPLE = 1 << 15  # boxes looked at to judge a mask, about
 _FEW = 64  # of every group so many at least
 _EMPTY: Lengths = (0,) * 8
 _NEVER = 1e18
-_OPEN = 1.3  # what opening a table costs, in entries checked
+_OPEN = 1.5  # what opening a table costs, in entries checked
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from bench.sets.text import write
 from bench.tables import rewrite
 
 from sockrules.control import evaluate
+from sockrules.control.compile import compile_table
 from sockrules.control.names import SystemNames
 from sockrules.control.rules_file import parse_rules
 
@@ -53,6 +54,13 @@ def test_requests_that_aim_at_a_rule_mostly_meet_one(name: str) -> None:
     decided = [evaluate.decide(ruleset, ruleset.rules, request).rule for request in aimed]
     met = sum(not rule.startswith("default-") for rule in decided)
     assert met > (35 if name == "deep" else 80)  # parts of a deep tree contradict each other
+
+
+@pytest.mark.parametrize("name", ["acl", "fw", "ipc", "corporate"])
+def test_a_hundred_thousand_usual_rules_fit_a_table_of_16_mb(name: str) -> None:
+    ruleset = sets.make(name, 99_998)
+    table = compile_table(ruleset, ruleset.rules)
+    assert table.size < 16_000_000
 
 
 def test_nftables_gets_the_same_hosts() -> None:

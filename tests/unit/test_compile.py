@@ -13,6 +13,7 @@ from sockrules.control import abi, walk
 from sockrules.control.boxes import FREE, split
 from sockrules.control.compile import compile_table
 from sockrules.control.condition import And, Any, Comparison, Condition, Not, Or, Range
+from sockrules.control.evaluate import decide
 from sockrules.control.model import Field, Request, Rule, RuleSet, Server
 from sockrules.control.shapes import ODD, masks_of
 from sockrules.control.table import CompileError, Limits, Table
@@ -175,6 +176,24 @@ def test_nothing_behind_any_costs_anything() -> None:
 def test_a_covered_box_is_left_out() -> None:
     rules = [rule(f"r{n}", port((n % 7 + 1, n % 7 + 1))) for n in range(5000)]
     assert compiled(*rules).required.entries == 7
+
+
+@pytest.mark.parametrize("dead", [10, 400])
+def test_what_an_earlier_box_of_a_crowd_covers_is_left_out(dead: int) -> None:
+    """Few are taken out of the tables, for many the tables are chosen anew."""
+    rng = random.Random(dead)
+    apart = [(rng.randrange(1, 999), rng.randrange(33_000, 64_000)) for _ in range(300)]
+    inside = [(rng.randrange(1001, 32_000), rng.randrange(33_000, 59_000)) for _ in range(dead)]
+    rules = [  # none has a prefix of its port that could tell it from others
+        rule(f"r{n}", port(ends), yes=n % 2 == 0)
+        for n, ends in enumerate([(1000, 60_000), *apart, *inside])
+    ]
+    table = compiled(*rules)
+    held = set((entries(table)["rule"] >> abi.C["SR_RULE_SHIFT"]).tolist())
+    assert held <= set(range(301))
+    for number in rng.sample(range(1, 65_536), 2000):
+        request = Request(Server.CONNECT, remote_port=number)
+        assert walk.decide(table, request) == decide(table.ruleset, tuple(rules), request)
 
 
 MASKS = ("ports", "ids", "program", "local_hi", "local_lo", "remote_hi", "remote_lo")
