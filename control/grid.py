@@ -168,13 +168,12 @@ def lay(boxes: np.ndarray, tuples: list[Tuple], bit: int, *, steps: int) -> Laid
             if laid:
                 found.append(laid)
                 break
-    if needed and all(steps_of(one.tables) > steps for one in found):
+    fit = [one for one in found if steps_of(one.tables) <= steps]
+    if needed and not fit:
         return min(found, key=lambda one: steps_of(one.tables), default=None)
-    fit = (one for one in found if steps_of(one.tables) <= steps)
     best = min(fit, key=lambda one: one.price, default=None)
-    if best is None or (not needed and best.price >= before * max(len(boxes), _FREE_ROOM)):
-        return None
-    return best
+    worth = needed or (best and best.price < before * max(len(boxes), _FREE_ROOM))
+    return best if worth else None
 
 
 def _laid(

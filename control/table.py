@@ -14,10 +14,10 @@ from .problems import InputError, Problem
 class Limits:
     """What one generation may hold, in elements; `steps` is the walk's loop bound.
 
-    `steps` is what Linux 6.18 verifies in every hook with room to spare (530 000
-    of 1 000 000 instructions in the longest), and Linux 6.1 with little (945 000). `boxes_per_rule` caps what a single
-    rule may become. The kernel's maps are sized by capacity class, so these are
-    the largest class, not an allocation.
+    `steps` is what Linux 6.18 verifies in every hook with room to spare (530 000 of
+    1 000 000 instructions in the longest), and Linux 6.1 with little (945 000).
+    `boxes_per_rule` caps what a single rule may become. The kernel's maps are sized by
+    capacity class, so these are the largest class, not an allocation.
     """
 
     steps: int = 900
