@@ -13,6 +13,7 @@ from .change_words import pending_line, preview_lines, seconds, session_argument
 from .failures import problem_line
 from .inputs import parsed, rules_text
 from .options import SETTINGS, here, json_option, root_option
+from .waiting import waiting
 
 
 @click.command(context_settings=SETTINGS)
@@ -53,12 +54,15 @@ def apply(
     paths = here()
     text, name = (None, str(paths.rules)) if file is None else rules_text(paths, file)
     client, session = Client(paths.socket), session_arguments()
-    preview = client.call("preview", text=text, file=name, **session)
+    with waiting("the agent reads and compares the rules"):
+        preview = client.call("preview", text=text, file=name, **session)
     if not as_json:
         for line in preview_lines(preview):
             click.echo(line)
         if preview.get("changed"):
-            for line in _foretold(paths, file):
+            with waiting("the captured transactions are judged by the new rules"):
+                lines = _foretold(paths, file)
+            for line in lines:
                 click.echo(line)
         for warning in problems_of(preview.get("warnings")):
             click.echo(problem_line(warning), err=True)
@@ -68,7 +72,8 @@ def apply(
         context.exit(1 if preview.get("dangers") else 0)
     asked = {"confirm": confirm} if confirm is not None else {}
     forced = {"force": True} if force else {}
-    result = client.call("apply", text=text, file=name, **asked, **forced, **session)
+    with waiting("the agent puts the rules in force"):
+        result = client.call("apply", text=text, file=name, **asked, **forced, **session)
     if as_json:
         shown = {key: preview.get(key) for key in ("difference", "impact", "session", "dangers")}
         click.echo(render.document({**result, **shown}))

@@ -15,6 +15,7 @@ from ..times import parse_utc
 from .failures import problem_line
 from .inputs import parsed, rules_text
 from .options import SETTINGS, here, json_option, root_option
+from .waiting import waiting
 
 if TYPE_CHECKING:
     from ..lint import Hits
@@ -49,11 +50,15 @@ def check(file: str | None, as_json: bool) -> None:
 
     paths = here()
     text, name = rules_text(paths, file)
-    rules = parsed(paths, text, name, look=True)
-    as_files = identified_set(rules.ruleset)
-    active = compile_table(as_files, as_files.active())
-    compile_table(as_files, as_files.in_test())
-    rules = replace(rules, warnings=(*rules.warnings, *_lint(paths, rules.ruleset, text, name)))
+    with waiting("the rules are read and compiled"):
+        rules = parsed(paths, text, name, look=True)
+        as_files = identified_set(rules.ruleset)
+        active = compile_table(as_files, as_files.active())
+        if as_files.in_test() != as_files.active():
+            compile_table(as_files, as_files.in_test())
+    with waiting("rules are looked for that are never reached or change nothing"):
+        warnings = _lint(paths, rules.ruleset, text, name)
+    rules = replace(rules, warnings=(*rules.warnings, *warnings))
     if as_json:
         click.echo(render.document(_document(name, rules, active)))
         return

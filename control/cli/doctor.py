@@ -13,6 +13,7 @@ from .. import render
 from .agent import PROGRAM
 from .failures import Failed
 from .options import SETTINGS, here, json_option, root_option
+from .waiting import waiting
 
 _PATIENCE = 120.0  # seconds; compiling the programs under emulation takes some twenty
 
@@ -46,9 +47,14 @@ def doctor(context: click.Context, as_json: bool) -> None:
 def _examine(root: str) -> dict[str, Any]:
     command = [*PROGRAM, "doctor", "--json", "--root", root]
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_PATIENCE, check=False, stdin=subprocess.DEVNULL
-        )
+        with waiting("the programs are compiled and tried"):
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                timeout=_PATIENCE,
+                check=False,
+                stdin=subprocess.DEVNULL,
+            )
     except subprocess.TimeoutExpired:
         raise Failed(f"the examination took longer than {_PATIENCE:g} s and was ended") from None
     try:

@@ -12,6 +12,7 @@ from .. import render
 from ..names import SystemNames
 from .capture_options import filter_of, note_losses, server_option, since_option
 from .options import SETTINGS, here, json_option, root_option
+from .waiting import waiting
 
 if TYPE_CHECKING:
     from ..model import RuleSet
@@ -66,11 +67,12 @@ def replay(
     paths = here()
     names = SystemNames(paths.lists)
     text, name = rules_text(paths, file)
-    after = parsed(paths, text, name, names=names).ruleset
-    applied = in_force(paths)
-    found = captures(paths, filter_of(server, since))
-    before = identified_set(rules_in_force(applied, names))
-    result = compare(found.transactions, before, identified_set(after))
+    with waiting("captured transactions are judged by both rule files"):
+        after = parsed(paths, text, name, names=names).ruleset
+        applied = in_force(paths)
+        found = captures(paths, filter_of(server, since))
+        before = identified_set(rules_in_force(applied, names))
+        result = compare(found.transactions, before, identified_set(after))
     if as_json:
         doc = replay_to_json(result, names)
         doc |= {"revision": applied.revision if applied else None, "rules": name}

@@ -8,6 +8,7 @@ import click
 from .. import render
 from .change_words import preview_lines, session_arguments
 from .options import SETTINGS, here, json_option, root_option
+from .waiting import waiting
 
 
 @click.command(context_settings=SETTINGS)
@@ -34,7 +35,8 @@ def rollback(
     from ..client import Client
 
     client, session = Client(here().socket), session_arguments()
-    preview = client.call("preview", revision=revision or 0, **session)
+    with waiting("the agent reads and compares the rules"):
+        preview = client.call("preview", revision=revision or 0, **session)
     if not as_json:
         for line in preview_lines(preview):
             click.echo(line)
@@ -43,7 +45,8 @@ def rollback(
             click.echo(render.document(preview))
         context.exit(1 if preview.get("dangers") else 0)
     forced = {"force": True} if force else {}
-    result = client.call("rollback", revision=revision, **forced, **session)
+    with waiting("the agent puts the rules in force"):
+        result = client.call("rollback", revision=revision, **forced, **session)
     if as_json:
         shown = {key: preview.get(key) for key in ("difference", "impact", "session", "dangers")}
         click.echo(render.document({**result, **shown}))
