@@ -175,6 +175,8 @@ class CubeBoxes:
                 choices.append((place, ranges))
                 made *= len(ranges)
                 asked |= 1 << place
+        if not made:  # long sets that were not combined, and have nothing in common
+            return
         start, each = len(self.rules), made
         self.rules += [index] * made
         self._masks += [mask] * made

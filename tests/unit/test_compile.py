@@ -178,6 +178,20 @@ def test_a_covered_box_is_left_out() -> None:
     assert compiled(*rules).required.entries == 7
 
 
+def test_long_sets_without_a_place_that_have_nothing_in_common() -> None:
+    """They are put side by side; that no value lies in both is seen when boxes are made."""
+    odd, even = (tuple((n, n) for n in range(first, first + 160, 2)) for first in (1001, 1002))
+    folders = tuple(f"/opt/{n}/" for n in range(56))
+    table = compiled(
+        rule("folders", Comparison(Field.PROGRAM, paths=folders)),
+        rule("never", And((port(*odd), port(*even)))),
+        rule("some", And((port(*odd), port((1003, 1010))))),
+    )
+    assert len(table.directories) == 56
+    for number, expected in ((1001, "default-connect"), (1003, "some"), (1004, "default-connect")):
+        assert walk.decide(table, Request(Server.CONNECT, remote_port=number)).rule == expected
+
+
 @pytest.mark.parametrize("dead", [10, 400])
 def test_what_an_earlier_box_of_a_crowd_covers_is_left_out(dead: int) -> None:
     """Few are taken out of the tables, for many the tables are chosen anew."""
